@@ -1,0 +1,138 @@
+"""Which public exports lack documentation, an example or an assertion:  python tests/exports.py [NOTEBOOK ...]
+
+An export is finished when
+- every parameter and the return value say what they are (fastcore's docments: a comment beside each),
+- it has a docstring,
+- it is used within REACH code cells after its definition in a cell that a reader runs (an example), and
+- a cell with an assertion (`test_...` or `assert`) within REACH code cells names it or something made with it.
+"""
+import ast
+import json
+import re
+import sys
+import tokenize
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+REACH = 6
+
+
+class Export(NamedTuple):
+    notebook: str
+    name: str
+    lacks: tuple
+
+
+def read_notebook(path):
+    "The notebook as a dictionary, its sources joined to one string each"
+    nb = json.loads(Path(path).read_text(encoding='utf-8'))
+    for cell in nb['cells']: cell['source'] = ''.join(cell['source'])
+    return nb
+
+
+def notebooks():
+    "The course's notebooks in their order"
+    return sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if not p.name.startswith(('_', '.')))
+
+
+def code_cells(nb):
+    return [c for c in nb['cells'] if c['cell_type'] == 'code']
+
+
+def directives(source):
+    return {m.group(1) for m in re.finditer(r'^\s*#\|\s*([\w-]+)', source, re.M)}
+
+
+def plain(source):
+    "`source` without magics, which are not Python"
+    return '\n'.join('pass' if re.match(r'\s*[%!]', line) else line for line in source.split('\n'))
+
+
+def is_export(source):
+    return bool(directives(source) & {'export', 'exports', 'exporti'})
+
+
+def undocumented(node, lines, comments, dataclass=False):
+    "Parameters of a function (or fields of a dataclass) and the return value without a comment of their own"
+    if dataclass: items = [(n.target.id, n.lineno, n.end_lineno) for n in node.body if isinstance(n, ast.AnnAssign)]
+    else:
+        a = node.args
+        args = [*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg])]
+        items = [(p.arg, p.lineno, p.end_lineno) for p in args if p.arg not in ('self', 'cls')]
+        if node.name != '__init__':
+            if node.returns is None: items.append(('return', -1, -1))
+            else: items.append(('return', node.returns.lineno, node.returns.end_lineno))
+    starts = [line for _, line, _ in items]
+    def said(line, end):
+        if line in comments or end in comments: return starts.count(line) == 1
+        return line - 1 in comments and lines[line - 2].strip().startswith('#')
+    return [name for name, line, end in items if line < 0 or not said(line, end)]
+
+
+def names_in(source):
+    try: tree = ast.parse(plain(source))
+    except SyntaxError: return set(re.findall(r'\w+', source))
+    return ({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+            | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+            | {a.asname or a.name for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+            | set(re.findall(r'echomotion\s+(\w+)', source)))
+
+
+def made_with(source, names):
+    "Variables that `source` assigns from an expression that uses one of `names`"
+    try: tree = ast.parse(plain(source))
+    except SyntaxError: return set()
+    made = set()
+    for n in ast.walk(tree):
+        if isinstance(n, (ast.Assign, ast.AnnAssign, ast.AugAssign)) and n.value is not None:
+            targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+            if names_in(ast.unparse(n.value)) & names:
+                made |= {t.id for target in targets for t in ast.walk(target) if isinstance(t, ast.Name)}
+        if isinstance(n, (ast.FunctionDef, ast.Lambda)) and names_in(ast.unparse(n)) & names and hasattr(n, 'name'):
+            made.add(n.name)
+    return made
+
+
+def asserts(source):
+    return bool(re.search(r'^\s*(test_\w+\(|assert\b)', source, re.M) or re.search(r'\bexpect_\w+\(', source))
+
+
+def exports(path):
+    "Every public function and class that notebook `path` exports, with what each lacks"
+    cells = code_cells(read_notebook(path))
+    for i, cell in enumerate(cells):
+        source = cell['source']
+        if 'export' not in directives(source) and 'exports' not in directives(source): continue
+        lines = source.split('\n')
+        comments = {t.start[0] for t in tokenize.tokenize(BytesIO(source.encode()).readline) if t.type == tokenize.COMMENT}
+        for node in ast.parse(source).body:
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith('_'): continue
+            decorators = ' '.join(ast.unparse(d) for d in node.decorator_list)
+            if 'patch' in decorators: continue
+            lacks = [] if ast.get_docstring(node) else ['docstring']
+            if isinstance(node, ast.FunctionDef): missing = undocumented(node, lines, comments)
+            elif 'dataclass' in decorators: missing = undocumented(node, lines, comments, dataclass=True)
+            else:
+                init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == '__init__']
+                missing = undocumented(init[0], lines, comments) if init else []
+            if missing: lacks.append('docments: ' + ', '.join(missing))
+            near, known, example, asserted = cells[i+1:i+1+REACH], {node.name}, False, False
+            for other in near:
+                s = other['source']
+                if names_in(s) & known:
+                    if not is_export(s): example = True; asserted = asserted or asserts(s)
+                known |= made_with(s, known)
+            if not example: lacks.append('example')
+            if not asserted: lacks.append('assertion')
+            yield Export(Path(path).name, node.name, tuple(lacks))
+
+
+if __name__ == '__main__':
+    paths = [Path(p) for p in sys.argv[1:]] or notebooks()
+    found = [e for p in paths for e in exports(p)]
+    bad = [e for e in found if e.lacks]
+    for e in bad: print(f"{e.notebook:20} {e.name:24} lacks {'; '.join(e.lacks)}")
+    print(f'{len(found)} exports, {len(bad)} unfinished')
+    sys.exit(bool(bad))
