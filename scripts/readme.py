@@ -11,8 +11,7 @@ MARK = '<!-- made from nbs/index.ipynb by scripts/readme.py: edit the notebook, 
 
 def from_top(text):
     "`text` with the links of nbs/ turned into links from the top folder"
-    text = re.sub(r'(\]\(|src="|href=")(?=images/|\d\d_\w+\.ipynb)', r'\1nbs/', text)
-    return re.sub(r'(\]\(|href=")(?:\.\./)(?=[\w.])', r'\1', text)
+    return re.sub(r'(\]\(|src="|href=")(?=images/|\d\d_\w+\.ipynb)', r'\1nbs/', text)
 
 
 def readme():

@@ -123,8 +123,8 @@ def test_readme_links_hold():
 
 
 def test_links_from_the_top_of_the_repository():
-    assert from_top('![x](images/a.png) [d](00_data.ipynb) [c](../CONTRIBUTING.md) [w](https://a.b/images/c)') == \
-        '![x](nbs/images/a.png) [d](nbs/00_data.ipynb) [c](CONTRIBUTING.md) [w](https://a.b/images/c)'
+    assert from_top('![x](images/a.png) [d](00_data.ipynb) [w](https://a.b/images/c)') == \
+        '![x](nbs/images/a.png) [d](nbs/00_data.ipynb) [w](https://a.b/images/c)'
 
 
 def test_link_checker_finds_what_is_broken(tmp_path):
