@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MIN_AREA', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection_fraction', 'lv_area', 'long_axes', 'long_axis',
            'disk_chords', 'disk_volume', 'area_length_volume', 'biplane_volume', 'lv_volume', 'jitter', 'smooth_curve',
-           'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'EFResult', 'measure_ef', 'clip_ef', 'overlay',
-           'plot_frames', 'plot_ef_curve', 'write_animation']
+           'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number', 'EFResult', 'measure_ef', 'clip_ef',
+           'overlay', 'plot_frames', 'plot_ef_curve', 'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
 from dataclasses import dataclass, replace
@@ -316,7 +316,13 @@ def _vote(masks, median):
     out[lonely] = masks[lonely]
     return out
 
-# %% ../nbs/03_ef.ipynb #385f5a2d
+# %% ../nbs/03_ef.ipynb #d84ab0a4
+def number(x:float # any size
+          ) -> str: # for reading
+    "Three or four digits, and no powers of ten."
+    return f'{x:.0f}' if abs(x) >= 100 else f'{x:.3g}'
+
+# %% ../nbs/03_ef.ipynb #dbbcc28f
 @dataclass(frozen=True)
 class EFResult:
     "An ejection fraction with its evidence."
@@ -350,7 +356,7 @@ class EFResult:
         "What to read out at the bedside: the number, where it comes from, why to doubt it."
         number = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if np.isfinite(self.ef) else 'EF unknown'
         rows = [f'{self.name}: {number}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frames']
-        rows += [f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {b.edv:.4g} -> {b.esv:.4g} {self.volume_unit}, EF {b.ef:.0f}%'
+        rows += [f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {number(b.edv)} -> {number(b.esv)} {self.volume_unit}, EF {b.ef:.0f}%'
                  for i, b in enumerate(self.beats.itertuples())]
         return '\n'.join(rows + [f'  doubt: {d}' for d in self.doubts])
 
@@ -478,7 +484,7 @@ LV_COLOUR, ED_COLOUR, ES_COLOUR = '#56B4E9', '#0072B2', '#D55E00' # Okabe and It
 
 def _rgb(colour): return tuple(int(colour.lstrip('#')[i:i+2], 16) for i in (0, 2, 4))
 
-# %% ../nbs/03_ef.ipynb #bb663f8f
+# %% ../nbs/03_ef.ipynb #55dcaee3
 def overlay(frame:np.ndarray, # uint8 (H, W), grey
             mask:np.ndarray, # bool (H, W)
             colour:str=LV_COLOUR, # '#rrggbb'
@@ -490,7 +496,7 @@ def overlay(frame:np.ndarray, # uint8 (H, W), grey
     frame, mask = np.asarray(frame), np.asarray(mask, np.uint8)
     if scale != 1:
         size = frame.shape[1] * scale, frame.shape[0] * scale
-        frame, mask = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        frame, mask = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), (cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     rgb = np.repeat(frame[..., None], 3, 2)
     tint = np.array(_rgb(colour))
     rgb = np.where(mask[..., None] > 0, rgb * (1 - opacity) + tint * opacity, rgb).astype(np.uint8)

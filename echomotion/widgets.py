@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ED_INK', 'ES_INK', 'frame_jpeg', 'curve_svg', 'static_player', 'ClipPlayer', 'EFExplorer']
 
-# %% ../nbs/06_widgets.ipynb #a798236e
+# %% ../nbs/06_widgets.ipynb #5d38b334
 import base64, hashlib, json
 import cv2, ipywidgets as widgets, numpy as np
-from .ef import disk_chords, ejection_fraction, find_beats, lv_area, overlay, smooth_curve
+from .ef import disk_chords, ejection_fraction, find_beats, lv_area, number, overlay, smooth_curve
 
 # %% ../nbs/06_widgets.ipynb #c18dff73
 def frame_jpeg(frame:np.ndarray, # uint8 (H, W), grey
@@ -26,26 +26,26 @@ def frame_jpeg(frame:np.ndarray, # uint8 (H, W), grey
     options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode('.jpg', im[..., ::-1], options)[1].tobytes()
 
-# %% ../nbs/06_widgets.ipynb #4bdbb1a7
+# %% ../nbs/06_widgets.ipynb #fd65fcd8
 ED_INK, ES_INK = '#2E8FD0', '#E0702A' # ED blue and ES orange, readable on white and on black
-_WIDTH, _HEIGHT, _LEFT, _PAD = 336, 96, 40, 10
+_WIDTH, _HEIGHT, _LEFT, _PAD = 336, 104, 44, 10
 
 def _xy(curve):
     "Where each frame's point lies in the picture, (T, 2); NaN where the curve is."
     curve = np.asarray(curve, float)
     lo, hi = (np.nanmin(curve), np.nanmax(curve)) if np.isfinite(curve).any() else (0., 1.)
     x = _LEFT + np.arange(len(curve)) * (_WIDTH - _LEFT - _PAD) / max(1, len(curve) - 1)
-    return np.stack([x, _HEIGHT - 16 - (curve - lo) / max(hi - lo, 1e-9) * (_HEIGHT - 34)], 1), lo, hi
+    return np.stack([x, _HEIGHT - 16 - (curve - lo) / max(hi - lo, 1e-9) * (_HEIGHT - 44)], 1), lo, hi
 
-# %% ../nbs/06_widgets.ipynb #dffa4ea4
+# %% ../nbs/06_widgets.ipynb #5fa4f3ff
 def _triangle(x, y, up, ink):
     k = -1 if up else 1
     return f'<path d="M{x:.1f} {y - 2*k:.1f}l-5 {-8*k}h10z" fill="{ink}"/>' if np.isfinite(y) else ''
 
 def _cursor(x, ink='currentColor', cls='now'):
-    return f'<line class="{cls}" x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{_HEIGHT - 14}" stroke="{ink}" stroke-width="1.5" stroke-dasharray="3 2"/>'
+    return f'<line class="{cls}" x1="{x:.1f}" x2="{x:.1f}" y1="26" y2="{_HEIGHT - 14}" stroke="{ink}" stroke-width="1.5" stroke-dasharray="3 2"/>'
 
-# %% ../nbs/06_widgets.ipynb #56ab3824
+# %% ../nbs/06_widgets.ipynb #18eac3f9
 def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
               frame:int=0, # frame the cursor stands on
               beats:list=(), # (ed, es) frame pairs to mark
@@ -63,15 +63,16 @@ def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
     parts += [_cursor(points[frame][0])] if len(points) and frame is not None else []
     parts += [_cursor(points[t][0], ink, 'mark') for ink, t in (cursors or {}).items()]
     text = lambda x, y, s, anchor='end': f'<text x="{x}" y="{y:.0f}" text-anchor="{anchor}" font-size="10" fill="currentColor">{s}</text>'
-    parts += [text(_LEFT - 5, 21, f'{hi:.4g}'), text(_LEFT - 5, _HEIGHT - 13, f'{lo:.4g}'), text(_LEFT, 10, label, 'start')]
+    parts += [text(_LEFT - 5, 31, number(hi)), text(_LEFT - 5, _HEIGHT - 13, number(lo)), text(_LEFT, 10, label, 'start')]
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}" style="width:100%;max-width:{_WIDTH}px;display:block">{"".join(parts)}</svg>'
 
-# %% ../nbs/06_widgets.ipynb #0a410e48
+# %% ../nbs/06_widgets.ipynb #34f30862
 def _outline_path(mask):
     "The mask's outline as an SVG path in the frame's pixels."
-    outline, _ = cv2.findContours(np.asarray(mask, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    rings = [cv2.approxPolyDP(o, .6, True)[:, 0] for o in outline if len(o) > 4]
-    return ''.join('M' + 'L'.join(f'{x + .5:g} {y + .5:g}' for x, y in r) + 'Z' for r in rings)
+    twice = cv2.resize(np.asarray(mask, np.uint8) * 255, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    outline, _ = cv2.findContours((twice > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    rings = [cv2.approxPolyDP(o, .8, True)[:, 0] for o in outline if len(o) > 4]
+    return ''.join('M' + 'L'.join(f'{(x + .5) / 2:g} {(y + .5) / 2:g}' for x, y in r) + 'Z' for r in rings)
 
 # %% ../nbs/06_widgets.ipynb #00fc0a7a
 def _webp(frame, quality):
@@ -93,7 +94,7 @@ d.x.forEach(function(v,i){if(Math.abs(v-x)<Math.abs(d.x[k]-x))k=i});stop();show(
 svg.style.cursor='pointer';svg.style.touchAction='pan-y';svg.onpointerdown=seek;svg.onpointermove=function(e){if(e.buttons)seek(e)}}
 show(0)})})()"""
 
-# %% ../nbs/06_widgets.ipynb #c192a112
+# %% ../nbs/06_widgets.ipynb #8ac9c13f
 def static_player(clip, # a `Clip`, or uint8 frames (T, H, W)
                   masks:np.ndarray=None, # bool (T, H, W); None: no outline
                   curve:np.ndarray=None, # float (T,), area or volume; None: no curve
@@ -112,7 +113,7 @@ def static_player(clip, # a `Clip`, or uint8 frames (T, H, W)
     every = -(-n // max_frames)
     shown = range(0, n, every)
     small = (lambda f: f) if max(h, w) <= size else lambda f: cv2.resize(f, (round(w * size / max(h, w)), round(h * size / max(h, w))), interpolation=cv2.INTER_AREA)
-    value = (lambda t: '') if curve is None else lambda t: f' · {curve[t]:.4g} {unit}' if np.isfinite(curve[t]) else ' · LV lost'
+    value = (lambda t: '') if curve is None else lambda t: f' · {number(curve[t])} {unit}' if np.isfinite(curve[t]) else ' · LV lost'
     data = dict(frames=[_webp(small(frames[t]), quality) for t in shown], ms=max(40, round(1000 * every / fps)), width=_WIDTH,
                 text=[f'frame {t} of {n} · {t / fps:.2f} s{value(t)}' for t in shown])
     if masks is not None: data['masks'] = [_outline_path(masks[t]) for t in shown]
@@ -150,7 +151,7 @@ class _Pictured(widgets.VBox):
         data, meta = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**data, 'text/plain': f'{type(self).__name__}', 'text/html': self.static()}, meta
 
-# %% ../nbs/06_widgets.ipynb #937ef952
+# %% ../nbs/06_widgets.ipynb #992abb9c
 class ClipPlayer(_Pictured):
     "Step and play through a clip with its mask and its curve."
     def __init__(self,
@@ -203,14 +204,14 @@ class ClipPlayer(_Pictured):
         t = self.frame.value
         pick = lambda m: m[t] if m is not None and self.mask_on.value else None
         self.picture.value = _side_by_side(self.frames[t], [pick(self.masks)] + [pick(self.truth)] * (self.truth is not None), self.opacity.value, self.scale)
-        self.says.value = f'frame {t} of {len(self.frames)}, {t / self.fps:.2f} s' + ('' if self.values is None else f', {self.what} {self.values[t]:.4g} {self.unit}')
+        self.says.value = f'frame {t} of {len(self.frames)}, {t / self.fps:.2f} s' + ('' if self.values is None else f', {self.what} {number(self.values[t])} {self.unit}')
         if self.values is not None: self.curve.value = curve_svg(self.values, t, self.beats, f'LV {self.what} ({self.unit})')
 
     def static(self) -> str: # HTML
         "The same clip for a page without a kernel."
         return static_player(self.frames, self.masks, self.values, self.fps, self.unit, self.beats)
 
-# %% ../nbs/06_widgets.ipynb #fccba2ba
+# %% ../nbs/06_widgets.ipynb #75bfc732
 class EFExplorer(_Pictured):
     "Choose end-diastole and end-systole by hand; EF answers at once."
     def __init__(self,
@@ -258,7 +259,7 @@ class EFExplorer(_Pictured):
 
     def _say(self):
         ed, es, r = self.ed.value, self.es.value, self.result
-        row = lambda word, y, unit, ef, own: f'<tr><td>{word}</td><td>{y[ed]:.4g} {unit}</td><td>{y[es]:.4g} {unit}</td><td><b>{ef:.1f}%</b></td><td>{own:.1f}%</td></tr>'
+        row = lambda word, y, unit, ef, own: f'<tr><td>{word}</td><td>{number(y[ed])} {unit}</td><td>{number(y[es])} {unit}</td><td><b>{ef:.1f}%</b></td><td>{own:.1f}%</td></tr>'
         self.readout.value = ('<table style="border-spacing:10px 2px"><tr><th></th><th>ED</th><th>ES</th><th>EF, your frames</th><th>EF, measured</th></tr>'
                               + row('volume', self.volume, r.volume_unit, self.ef, r.ef) + row('area', self.area, r.area_unit, self.area_ef, r.area_ef) + '</table>')
         inks = {ED_INK: ed, ES_INK: es}
