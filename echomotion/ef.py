@@ -322,7 +322,7 @@ def number(x:float # any size
     "Three or four digits, and no powers of ten."
     return f'{x:.0f}' if abs(x) >= 100 else f'{x:.3g}'
 
-# %% ../nbs/03_ef.ipynb #dbbcc28f
+# %% ../nbs/03_ef.ipynb #3ee3eff0
 @dataclass(frozen=True)
 class EFResult:
     "An ejection fraction with its evidence."
@@ -354,8 +354,8 @@ class EFResult:
 
     def summary(self) -> str: # a few lines of text
         "What to read out at the bedside: the number, where it comes from, why to doubt it."
-        number = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if np.isfinite(self.ef) else 'EF unknown'
-        rows = [f'{self.name}: {number}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frames']
+        headline = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if np.isfinite(self.ef) else 'EF unknown'
+        rows = [f'{self.name}: {headline}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frames']
         rows += [f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {number(b.edv)} -> {number(b.esv)} {self.volume_unit}, EF {b.ef:.0f}%'
                  for i, b in enumerate(self.beats.itertuples())]
         return '\n'.join(rows + [f'  doubt: {d}' for d in self.doubts])
