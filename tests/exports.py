@@ -54,6 +54,17 @@ def is_export(source):
     return bool(directives(source) & {'export', 'exports', 'exporti'})
 
 
+def returns_something(node):
+    "Does the function have a `return` with a value (or a `yield`), functions inside it left out?"
+    inside = list(ast.iter_child_nodes(node))
+    while inside:
+        n = inside.pop()
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)): continue
+        if isinstance(n, (ast.Yield, ast.YieldFrom)) or isinstance(n, ast.Return) and n.value is not None: return True
+        inside += ast.iter_child_nodes(n)
+    return False
+
+
 def undocumented(node, lines, comments, dataclass=False):
     "Parameters of a function (or fields of a dataclass) and the return value without a comment of their own"
     if dataclass: items = [(n.target.id, n.lineno, n.end_lineno) for n in node.body if isinstance(n, ast.AnnAssign)]
@@ -62,8 +73,8 @@ def undocumented(node, lines, comments, dataclass=False):
         args = [*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg])]
         items = [(p.arg, p.lineno, p.end_lineno) for p in args if p.arg not in ('self', 'cls')]
         if node.name != '__init__':
-            if node.returns is None: items.append(('return', -1, -1))
-            else: items.append(('return', node.returns.lineno, node.returns.end_lineno))
+            if node.returns is not None: items.append(('return', node.returns.lineno, node.returns.end_lineno))
+            elif returns_something(node): items.append(('return', -1, -1))
     starts = [line for _, line, _ in items]
     def said(line, end):
         if line in comments or end in comments: return starts.count(line) == 1
@@ -77,7 +88,7 @@ def names_in(source):
     return ({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
             | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
             | {a.asname or a.name for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
-            | set(re.findall(r'echomotion\s+(\w+)', source)))
+            | {f'run_{c}' for c in re.findall(r"\bmain\(\['(\w+)'", source)})   # a command's function is used by its command
 
 
 def made_with(source, names):
@@ -99,6 +110,23 @@ def asserts(source):
     return bool(re.search(r'^\s*(test_\w+\(|assert\b)', source, re.M) or re.search(r'\bexpect_\w+\(', source))
 
 
+def used(cells, i, names):
+    "Whether a cell within reach of cell `i` is an example of one of `names`, and whether one asserts something of it"
+    known, example, asserted = set(names), False, False
+    for cell in cells[i+1:i+1+REACH]:
+        source = cell['source']
+        if names_in(source) & known and not is_export(source): example, asserted = True, asserted or asserts(source)
+        known |= made_with(source, known)
+    return example, asserted
+
+
+def makers_of(name, source):
+    "Functions that `source` exports and whose return annotation is `name`"
+    if not is_export(source): return set()
+    return {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.returns is not None
+            and name in re.findall(r'\w+', ast.unparse(n.returns))}
+
+
 def exports(path):
     "Every public function and class that notebook `path` exports, with what each lacks"
     cells = code_cells(read_notebook(path))
@@ -118,12 +146,10 @@ def exports(path):
                 init = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == '__init__']
                 missing = undocumented(init[0], lines, comments) if init else []
             if missing: lacks.append('docments: ' + ', '.join(missing))
-            near, known, example, asserted = cells[i+1:i+1+REACH], {node.name}, False, False
-            for other in near:
-                s = other['source']
-                if names_in(s) & known:
-                    if not is_export(s): example = True; asserted = asserted or asserts(s)
-                known |= made_with(s, known)
+            example, asserted = used(cells, i, {node.name})
+            if isinstance(node, ast.ClassDef) and not asserted:   # used by way of a function that makes one
+                for j, makers in enumerate(makers_of(node.name, c['source']) for c in cells):
+                    if makers: example, asserted = map(any, zip((example, asserted), used(cells, j, makers)))
             if not example: lacks.append('example')
             if not asserted: lacks.append('assertion')
             yield Export(Path(path).name, node.name, tuple(lacks))

@@ -76,15 +76,16 @@ def test_weights_that_are_not_there(tmp_path):
 def test_folder_of_somebody_else_is_left_alone(tmp_path):
     own = tmp_path/'thesis.txt'
     own.write_text('years of work')
-    for args in (['phantom', tmp_path], ['demo', '--out', tmp_path]):
-        one_line(echomotion(*args), 'nothing is overwritten')
+    (tmp_path/'data').mkdir()
+    one_line(echomotion('phantom', tmp_path), str(tmp_path), 'other files')
+    one_line(echomotion('demo', '--out', tmp_path), 'nothing is overwritten')
     one_line(echomotion('demo', '--out', own), 'a folder is needed')
-    assert [p.name for p in tmp_path.iterdir()] == ['thesis.txt'] and own.read_text() == 'years of work'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['data', 'thesis.txt'] and own.read_text() == 'years of work'
 
 
 def test_results_of_other_settings_are_kept(tmp_path):
-    cli.claim_folder(tmp_path/'data', 'phantom', clips=3, size=112, seed=0, difficulty='typical')
-    one_line(echomotion('phantom', tmp_path/'data', '--clips', 5), 'clips=3 there, clips=5 now')
+    cli.claim_folder(tmp_path/'demo', 'demo', seed=1, **cli.DEMO)
+    one_line(echomotion('demo', '--out', tmp_path/'demo'), 'seed=1 there, seed=0 now')
 
 
 def test_file_that_is_no_video(tmp_path):
