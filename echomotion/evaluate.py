@@ -6,7 +6,7 @@
 __all__ = ['PUBLISHED', 'OKABE_ITO', 'CUTOFFS', 'COLUMNS', 'KINDS', 'plot_style', 'segmentation_table', 'dense_table',
            'determination', 'roc_auc', 'ef_metrics', 'why_nan', 'bootstrap', 'plot_scatter', 'bland_altman',
            'plot_bland_altman', 'plot_roc', 'plot_dice', 'load_masks', 'predict_dataset', 'read_predictions',
-           'evaluate', 'write_report']
+           'evaluate', 'pick_examples', 'plot_examples', 'write_report']
 
 # %% ../nbs/04_evaluate.ipynb #e3492d04
 import base64, hashlib, html, io, json, platform, re, tempfile, warnings
@@ -133,7 +133,7 @@ def why_nan(
         why[f'auc_{c}'] = f'{k} of {len(true)} clips have a true EF below {c}: one class is missing'
     return {k: why[k] for k in why if np.isnan(m[k])}
 
-# %% ../nbs/04_evaluate.ipynb #c4a26fb2
+# %% ../nbs/04_evaluate.ipynb #e91b5851
 def _rows_of(patient):
     "For each patient the rows that are theirs"
     codes = pd.factorize(np.asarray(patient))[0]
@@ -159,7 +159,8 @@ def bootstrap(
         warnings.simplefilter('ignore', RuntimeWarning)
         draws = pd.DataFrame([draw() for _ in range(n)])
         low, high = (draws.quantile(q) for q in (.025, .975))
-    return {k: (v, float(low[k]), float(high[k])) if np.isfinite(v) else (v, np.nan, np.nan) for k, v in value.items()}
+    sure = draws.notna().mean() > .95   # a figure that many draws cannot give (a class missing) has no interval
+    return {k: (v, float(low[k]), float(high[k])) if np.isfinite(v) and sure[k] else (v, np.nan, np.nan) for k, v in value.items()}
 
 # %% ../nbs/04_evaluate.ipynb #1154816f
 def plot_scatter(
@@ -349,11 +350,13 @@ def predict_dataset(
     _warn_failed(table)
     return table
 
-# %% ../nbs/04_evaluate.ipynb #ea2bd007
+# %% ../nbs/04_evaluate.ipynb #58af77ea
 def _bar(items, progress):
     if not (progress and items): return items
     from fastprogress.fastprogress import progress_bar
-    return progress_bar(items, comment='clips measured')
+    bar = progress_bar(items)
+    bar.comment = 'measuring clips'
+    return bar
 
 def _warn_failed(table):
     bad = table[table.error != '']
@@ -450,15 +453,280 @@ def evaluate(
     with whole_file(out/'metrics.json') as tmp: Path(tmp).write_text(json.dumps(_no_nan(metrics), indent=1, allow_nan=False), encoding='utf-8')
     return metrics
 
-# %% ../nbs/04_evaluate.ipynb #b9c5810d
+# %% ../nbs/04_evaluate.ipynb #21c1bb57
+def pick_examples(
+    predictions:pd.DataFrame, # from `predict_dataset`
+    column:str='ef', # the EF that is judged
+) -> dict: # 'best', 'median', 'worst' -> name of the clip; fewer where there are fewer clips
+    "The clips with the smallest, the middle and the largest EF error."
+    error = (predictions[column] - predictions.ef_true).abs()
+    order = predictions.name[error.dropna().sort_values(kind='stable').index].tolist()
+    picked = dict(best=order[:1], worst=order[-1:] if len(order) > 1 else [], median=order[len(order)//2:][:1] if len(order) > 2 else [])
+    return {k: picked[k][0] for k in ('best', 'median', 'worst') if picked[k]}
+
+# %% ../nbs/04_evaluate.ipynb #71d777e6
+def _outlined(frame, mask, traced=None, high=280):
+    "A frame, enlarged, with the outline that was found (blue) and the traced one (orange)"
+    scale = max(1, round(high/frame.shape[0]))
+    im = overlay(frame, mask, OKABE_ITO['sky'], .15, scale=scale)
+    if traced is None: return im
+    big = cv2.resize(traced.astype(np.uint8), im.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    lines, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(im, lines, -1, tuple(int(OKABE_ITO['orange'][i:i+2], 16) for i in (1, 3, 5)), 1)
+
+def _pictures(echonet, clip, result):
+    "ED and ES of a clip, where the reader traced them or else where they were found: (word, frame, picture)"
+    name, shown = clip.name, []
+    traced = echonet is not None and name in echonet.tracings
+    for word, t in zip(('ED', 'ES'), echonet.ed_es(name) if traced else (result.ed, result.es)):
+        if 0 <= t < len(clip): shown.append((word, t, _outlined(clip.frames[t], result.masks[t], echonet.mask(name, t) if traced else None)))
+    return shown
+
+def _true_curve(ax, result, volumes):
+    "The true volume on the scale of the measured one"
+    if volumes is None or not np.isfinite(result.volume).any(): return
+    t = np.arange(len(volumes))/(result.fps if np.isfinite(result.fps) else 1)
+    ax.plot(t, volumes*np.nanmax(result.volume)/volumes.max(), c=OKABE_ITO['orange'], lw=1.4, label='true, scaled')
+    ax.legend(loc='upper right', fontsize=8, ncols=3)
+
+# %% ../nbs/04_evaluate.ipynb #af311b80
+def plot_examples(
+    out:str|Path, # folder that `predict_dataset` wrote
+    echonet, # the `EchoNet` that was measured
+    names:dict, # word -> name of a clip, as from `pick_examples`
+): # array of axes, a row a clip: ED, ES, volume curve
+    "ED and ES with the outline found and the traced one, and the curve the EF was read from."
+    import matplotlib.pyplot as plt
+    with plot_style():
+        fig, axs = plt.subplots(len(names), 3, figsize=(9, 2.7*len(names)), width_ratios=(1, 1, 1.9), layout='constrained', squeeze=False)
+        for row, (word, name) in zip(axs, names.items()):
+            clip = echonet.clip(name)
+            result = measure_ef(load_masks(out, name), clip.fps, clip.pixel_mm, clip.sector, name)
+            for ax in row[:2]: ax.axis('off')
+            for ax, (phase, t, picture) in zip(row, _pictures(echonet, clip, result)):
+                ax.imshow(picture); ax.set_title(f'{word}: {phase}, frame {t}')
+            plot_ef_curve(result, row[2]); _true_curve(row[2], result, echonet.volumes(name))
+            row[2].set_title(f'EF {result.ef:.0f}%, true {echonet.clips.EF[name]:.0f}%')
+    return axs
+
+# %% ../nbs/04_evaluate.ipynb #1cc889c5
+_CSS = '''
+:root{color-scheme:light dark;--ink:#1b2330;--mute:#5a6472;--line:#dde2e8;--page:#ffffff;--card:#f5f7f9;--blue:#0072B2;--orange:#B87A00;--green:#00805c;--red:#C24E00;--sky:#2b8fc7;--purple:#b0588a}
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e7eaef;--mute:#a0aab6;--line:#2d353f;--page:#12161b;--card:#1a2027;--blue:#56B4E9;--orange:#E69F00;--green:#2fc79b;--red:#ff8a4c;--sky:#8fd0f5;--purple:#e3a3c6}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:1.5rem clamp(1rem,4vw,2.5rem) 3rem;max-width:66rem;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
+h1{font-size:clamp(1.5rem,5vw,2.1rem);line-height:1.2;margin:0}h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.7rem;border-top:1px solid var(--line)}h3{font-size:1rem;margin:0 0 .4rem}
+p{max-width:46rem;margin:.5rem 0}.mute,figcaption,dt{color:var(--mute)}.small,figcaption{font-size:.86rem}
+.stamp{display:inline-block;margin:.7rem 0 .2rem;padding:.25rem .7rem;border:1.5px solid var(--red);border-radius:99px;color:var(--red);font-weight:600;font-size:.88rem}
+.tiles,.plots,.pair{display:grid;gap:1rem}.tiles{grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));margin:1.2rem 0}
+.tile,article{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:.8rem 1rem}.tile b{display:block;font-size:1.65rem;line-height:1.2;font-variant-numeric:tabular-nums}
+.plots{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}figure{margin:0}figure svg,figure img{display:block;width:100%;height:auto}figure img{border-radius:6px;background:#000}
+article{margin:1rem 0;break-inside:avoid}.case{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));align-items:center}.pair{grid-template-columns:1fr 1fr}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem .3rem 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+thead th{font-size:.86rem;color:var(--mute);font-weight:600}th.group{padding-top:1rem;color:var(--blue)}td.n,th.n{text-align:right}tbody th{font-weight:400}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem;font-size:.8rem}td,dd{overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dd{margin:0}ul{padding-left:1.2rem;margin:.4rem 0}summary{cursor:pointer}
+@media(max-width:34rem){th,td{padding-right:.4rem;font-size:.86rem}dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
+@media print{body{max-width:none;padding:0;font-size:10.5pt}figure,.tile,tr{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}}
+@page{margin:16mm}
+'''
+
+# %% ../nbs/04_evaluate.ipynb #9b7bc1a4
+_PAGE_COLOURS = {**{v.lower(): k for k, v in OKABE_ITO.items()}, '#777777': 'mute', '#999999': 'mute', '#222222': 'ink', '#333333': 'ink', '#000000': 'ink'}
+
+def _svg(draw, label, figsize=(4.4, 3.9)):
+    "What `draw(ax)` draws, as inline SVG in the page's colours and font; ids made unique, since all plots share one page"
+    from matplotlib.figure import Figure
+    with plot_style():
+        fig = Figure(figsize=figsize, layout='constrained')
+        draw(fig.subplots())
+        fig.savefig(f := io.StringIO(), format='svg', transparent=True, metadata=dict(Date=None, Creator=None))
+    svg = f.getvalue()
+    svg = re.sub(r'<metadata>.*?</metadata>', '', svg[svg.index('<svg'):], flags=re.S)
+    svg = re.sub(r'<style type="text/css">.*?</style>', '', svg, flags=re.S)
+    svg = re.sub(r'#[0-9a-f]{6}\b', lambda m: f'var(--{_PAGE_COLOURS[m[0]]})' if m[0] in _PAGE_COLOURS else m[0], svg)
+    svg = re.sub(r"font: ([\w ]*?)([\d.]+)px [^;\"]*", r'font-size: \2px; font-family: inherit', svg)
+    key = 'f' + hashlib.sha256(label.encode()).hexdigest()[:6]
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{key}', svg)
+    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" role="img" aria-label="{html.escape(label)}" stroke-linejoin="round">' + svg[svg.index('>') + 1:].strip()
+
+# %% ../nbs/04_evaluate.ipynb #ec76f718
+def _data(raw, kind): return f'data:image/{kind};base64,{base64.b64encode(raw).decode()}'
+
+def _img(picture, alt):
+    "A picture as an inline WebP"
+    from PIL import Image
+    Image.fromarray(picture).save(f := io.BytesIO(), 'webp', quality=82)
+    return f'<img src="{_data(f.getvalue(), "webp")}" alt="{html.escape(alt)}" width="{picture.shape[1]}" height="{picture.shape[0]}">'
+
+def _num(x, digits=2): return '–' if x is None or not np.isfinite(x) else f'{x:.{digits}f}'.replace('-', '−')
+def _interval(f, digits=2): return '–' if not np.isfinite(f['low']) else f"{_num(f['low'], digits)} to {_num(f['high'], digits)}"
+def _percent(x): return '–' if not np.isfinite(x) else f'{x:.0f}%'
+
+# %% ../nbs/04_evaluate.ipynb #f402cb96
+def _tiles(metrics):
+    "The five figures of the published system, large"
+    named = dict(dice='Dice', iou='IoU', mae='EF error (MAE), points', r2='EF R²', pearson='EF Pearson r')
+    f = metrics['figures']
+    return '<div class="tiles">' + ''.join(
+        f'<div class="tile"><span class="small mute">{word}</span><b>{_num(f[k]["value"], 1 if k == "mae" else 3)}</b>'
+        f'<span class="small">95%: {_interval(f[k], 1 if k == "mae" else 3)}</span><br><span class="small mute">published: {PUBLISHED[k]}</span></div>' for k, word in named.items()) + '</div>'
+
+def _rows(title, figures, published, names, n):
+    "A block of the summary table"
+    out = f'<tr><th class="group" colspan="4" scope="colgroup">{title} <span class="mute small">{n}</span></th></tr>'
+    for key, word in names.items():
+        d = 1 if key in ('mae', 'rmse', 'bias') else 3
+        why = figures.get('why_nan', {}).get(key)
+        note = f'<br><span class="mute small">{html.escape(why)}</span>' if why else ''
+        out += (f'<tr><th scope="row">{word}{note}</th><td class="n">{_num(figures[key]["value"], d)}</td><td class="n">{_interval(figures[key], d)}</td>'
+                f'<td class="n">{published.get(key, "")}</td></tr>')
+    return out
+
+def _table(metrics):
+    "All figures with their intervals beside the published ones"
+    seg, ef, images = metrics['segmentation'], metrics['ef'], lambda t: f"{t['images']} images" + (f", {t['empty_vs_empty']} empty in both" if t['empty_vs_empty'] else '')
+    overlap, body = dict(dice='Dice', iou='IoU'), ''
+    for kind, word in (('tracings', 'tracings'), ('true_masks', 'true masks')):
+        for part, t in seg[kind].items():
+            if not t['images']: continue
+            what = dict(all='ED and ES', every_frame='every frame').get(part, part)
+            body += _rows(f'Segmentation against {word}, {what}', t, PUBLISHED if (kind, part) == ('tracings', 'all') else {}, overlap, images(t))
+    names = dict(mae='MAE, points', rmse='RMSE, points', bias='bias, points', r2='R² (coefficient of determination)', pearson='Pearson r', **{f'auc_{c}': f'ROC AUC, EF &lt; {c}' for c in CUTOFFS})
+    for kind, word in (('volume', 'EF by volume (method of disks, median of the beats)'), ('area', 'EF by area, median of the beats'), ('area_plain', 'EF by area, plain maximum and minimum (the published method)')):
+        body += _rows(word, ef[kind], PUBLISHED, names, f"{ef[kind]['n']} clips" + (f", {ef[kind]['missing']} without an EF" if ef[kind]['missing'] else ''))
+    return ('<div class="scroll"><table><thead><tr><th scope="col">figure</th><th class="n" scope="col">here</th><th class="n" scope="col">95% interval</th>'
+            f'<th class="n" scope="col">published</th></tr></thead><tbody>{body}</tbody></table></div>')
+
+# %% ../nbs/04_evaluate.ipynb #e3fa74bb
+def _plots(predictions, table):
+    "Scatter, Bland-Altman, ROC and Dice"
+    known = predictions[predictions.split != 'EXTRA']
+    t, p, a = (known[c].to_numpy(float) for c in ('ef_true', 'ef', 'area_ef'))
+    drawn = [(lambda ax: plot_scatter(t, p, ax, 'EF by volume (%)'), 'EF by volume against true EF', 'Shaded: EF below 50. A dot in one arm of the shading only is a clip that would be sorted wrongly.'),
+             (lambda ax: plot_bland_altman(t, p, ax), 'Bland-Altman plot of EF by volume', 'Red: bias, and the limits that hold 95% of the differences.'),
+             (lambda ax: plot_roc(t, p, ax), 'ROC curves', 'How well EF by volume finds reduced EF.'),
+             (lambda ax: plot_scatter(t, a, ax, 'EF by area (%)'), 'EF by area against true EF', 'EF by area is another number than EF by volume, and lower: an area shrinks in two directions, a volume in three.')]
+    if len(table): drawn.append((lambda ax: plot_dice(table, ax), 'Dice of every traced frame', 'Each dot is a frame. True masks are known for phantoms only.'))
+    return '<div class="plots">' + ''.join(f'<figure>{_svg(d, word)}<figcaption>{note}</figcaption></figure>' for d, word, note in drawn) + '</div>'
+
+def _case(title, pictures, curve, facts):
+    "Pictures and curve of one clip"
+    shown = ''.join(f'<figure>{_img(im, f"{phase}, frame {t}, with outlines")}<figcaption>{phase}, frame {t}</figcaption></figure>' for phase, t, im in pictures)
+    return f'<article><h3>{html.escape(title)}</h3><div class="case"><div class="pair">{shown}</div><figure>{curve}</figure></div><p class="small">{facts}</p></article>'
+
+def _doubt_list(doubts): return 'Reasons for doubt: ' + html.escape('; '.join(doubts)) + '.' if len(doubts) else 'No reason for doubt was found.'
+
+def _examples(out, echonet, predictions):
+    "Best, median and worst clip"
+    body = ''
+    for word, name in pick_examples(predictions).items():
+        clip, row = echonet.clip(name), predictions.set_index('name').loc[name]
+        result = measure_ef(load_masks(out, name), clip.fps, clip.pixel_mm, clip.sector, name)
+        def curve(ax): plot_ef_curve(result, ax); _true_curve(ax, result, echonet.volumes(name)); ax.set_title('')
+        body += _case(f'{word.capitalize()}: {name}', _pictures(echonet, clip, result), _svg(curve, f'volume curve of {name}', (5, 2.7)),
+                      f'EF {_percent(row.ef)} by volume, {_percent(row.area_ef)} by area; true {_percent(row.ef_true)}. {_doubt_list(result.doubts)}')
+    return body or '<p>No clip has both a measured and a true EF.</p>'
+
+# %% ../nbs/04_evaluate.ipynb #9c943563
+def _animation(clip, result, limit=1_500_000):
+    "The clip with its outline as an inline animation, coarser where it would be too large"
+    with tempfile.TemporaryDirectory() as d:
+        for scale in (None, 1):
+            raw = write_animation(Path(d)/'clip.webp', clip, result, scale=scale).read_bytes()
+            if len(raw) <= limit: break
+        else: return '<p class="small mute">The animation is too large for this page.</p>'
+    still = max(result.ed, 0)
+    Image = __import__('PIL.Image').Image
+    Image.fromarray(_outlined(clip.frames[still], result.masks[still])).save(f := io.BytesIO(), 'webp', quality=82)
+    return (f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_data(f.getvalue(), "webp")}">'
+            f'<img src="{_data(raw, "webp")}" alt="{html.escape(clip.name)}: the clip with the outline of the LV and its volume curve"></picture>')
+
+def _real_clips(out, real, predictions):
+    "(clip, result) of whatever the caller gave as `real`"
+    is_pair = isinstance(real, tuple) and len(real) == 2 and hasattr(real[1], 'beats')
+    items, pairs = [] if real is None else [real] if is_pair or hasattr(real, 'frames') else list(real), []
+    for item in items:
+        clip, result = item if isinstance(item, tuple) else (item, None)
+        if result is None:
+            masks = load_masks(out, clip.name)
+            if masks is None: raise ValueError(f'{clip.name}: not among the measured clips of {out}; pass it to predict_dataset as an extra clip, or give (clip, result)')
+            saved = predictions.set_index('name').doubts.get(clip.name, '')
+            result = replace(measure_ef(masks, clip.fps, clip.pixel_mm, clip.sector, clip.name), doubts=tuple(d for d in saved.split('; ') if d))
+        pairs.append((clip, result))
+    return pairs
+
+def _real(pairs):
+    "The section of the real clips"
+    body = ''
+    for clip, r in pairs:
+        found, notes = int(r.masks.any((1, 2)).sum()), ''.join(f'<li>{html.escape(n)}</li>' for n in clip.notes)
+        doubts = ''.join(f'<li>{html.escape(d)}</li>' for d in r.doubts) or '<li>none was found</li>'
+        curve = _svg(lambda ax: (plot_ef_curve(r, ax), ax.set_title('')), f'volume curve of {clip.name}', (5, 2.9))
+        body += (f'<article><h3>{html.escape(clip.name)}</h3><div class="case"><figure>{_animation(clip, r)}</figure><div><p><b>EF {_percent(r.ef)}</b> by volume, {_percent(r.area_ef)} by area; '
+                 f'LV found in {found} of {len(r.masks)} frames, {len(r.beats)} beat{"s" * (len(r.beats) != 1)}.</p><p>Reasons for doubt:</p><ul>{doubts}</ul>'
+                 + (f'<p>What the reader of the file decided:</p><ul>{notes}</ul>' if notes else '') + f'</div></div><figure>{curve}</figure></article>')
+    return body and ('<h2 id="real">Real recording</h2><p>This recording carries <b>no tracing and no known EF. It measures no accuracy</b>: it shows that every step '
+                     f'runs on a real file, and lets you look whether the outline lies in the right chamber.</p>{body}')
+
+# %% ../nbs/04_evaluate.ipynb #6dbf57d3
+def _doubts(predictions, skipped):
+    "Every clip with a reason for doubt"
+    d = predictions[(predictions.doubts != '') | (predictions.error != '')]
+    rows = ''.join(f'<tr><th scope="row">{html.escape(str(r.name))}</th><td class="n">{_percent(r.ef_true)}</td><td class="n">{_percent(r.ef)}</td><td>{html.escape("; ".join(x for x in (r.doubts, r.error) if x))}</td></tr>'
+                   for r in d.itertuples(index=False))
+    table = ('<div class="scroll"><table class="small"><thead><tr><th scope="col">clip</th><th class="n" scope="col">true EF</th><th class="n" scope="col">EF</th>'
+             f'<th scope="col">reasons for doubt</th></tr></thead><tbody>{rows}</tbody></table></div>')
+    left = ''.join(f'<li>{html.escape(str(n))}: {html.escape(str(why))}</li>' for n, why in skipped[:50]) + ('<li>...</li>' if len(skipped) > 50 else '')
+    return (f'<p>{len(d)} of {len(predictions)} clips have reasons for doubt or could not be measured. A doubt does not change a figure above.</p>'
+            + (f'<details{" open" * (len(d) <= 60)}><summary>All of them</summary>{table}</details>' if len(d) else '')
+            + (f'<details><summary>{len(skipped)} entries of the data set were left out while reading it</summary><ul class="small">{left}</ul></details>' if skipped else ''))
+
+def _provenance(metrics):
+    "What would be needed to do it again"
+    p, b = metrics['provenance'], metrics['bootstrap']
+    data, model = p.get('data', {}), p.get('model', {})
+    items = {'data': f"{data.get('name', '?')}, split {data.get('split', '?')}, {data.get('clips', '?')} clips{', simulated' if data.get('simulated') else ''}",
+             'FileList.csv (SHA-256)': data.get('filelist_sha256'), 'network and measuring code': p.get('fingerprint') or 'a function without a fingerprint',
+             'intervals': f"{b['interval']} bootstrap, {b['drawn']} drawn {b['n']} times, seed {b['seed']}", 'measured': p.get('date'),
+             'versions': ', '.join(f'{k} {v}' for k, v in p.get('versions', {}).items())}
+    listed = ''.join(f'<dt>{k}</dt><dd>{html.escape(str(v))}</dd>' for k, v in items.items() if v)
+    return f'<dl class="small">{listed}</dl><details><summary>Configuration of the network</summary><pre>{html.escape(json.dumps(_no_nan(model), indent=1, default=str))}</pre></details>'
+
+# %% ../nbs/04_evaluate.ipynb #70cf5178
+def _caution(echonet, metrics):
+    "What the comparison with the published figures is worth"
+    if echonet.truth is not None:
+        return ('<b>Not a like-for-like comparison.</b> The figures here were measured on simulated clips (phantoms), the published ones on patients of EchoNet-Dynamic. '
+                'A better number here does not mean a better system; it says nothing about accuracy on patients.')
+    return (f'The figures here were measured on the data set <b>{html.escape(Path(echonet.path).name)}</b> (split {html.escape(", ".join(metrics["counts"]["splits"]))}), the published ones on the test split of EchoNet-Dynamic. '
+            'Only where these are the same clips is the comparison like for like.')
+
 def write_report(
     out:str|Path, # folder that `predict_dataset` and `evaluate` wrote; the report goes there
     echonet, # the `EchoNet` that was evaluated
     predictions:pd.DataFrame, # from `predict_dataset`
     metrics:dict, # from `evaluate`
-    real=None, # clips without truth to show: a `Clip` measured as an extra clip, (Clip, EFResult), or a list of either
+    real=None, # recordings without truth: a `Clip` that was measured as an extra clip, (Clip, EFResult), or a list of these
 ) -> Path: # out/report.html
-    "One self-contained HTML page with figures, plots, examples and doubts."
-    path = Path(out)/'report.html'
-    with whole_file(path) as tmp: Path(tmp).write_text(json.dumps(_no_nan(metrics)))
-    return path
+    "One self-contained HTML page: figures, plots, examples, doubts and provenance."
+    out, c = Path(out), metrics['counts']
+    table = segmentation_table(echonet, lambda n: load_masks(out, n), predictions.name[(predictions.error == '') & (predictions.split != 'EXTRA')])
+    real_part = _real(_real_clips(out, real, predictions))
+    failed = f', <b>{c["failed"]} could not be read or measured</b>' if c['failed'] else ''
+    page = f'''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"><title>EchoMotion: evaluation report</title><style>{_CSS}</style></head><body>
+<header><h1>EchoMotion: evaluation report</h1><p class="mute">Ejection fraction from apical four-chamber ultrasound clips: {c["clips"]} clips of split {html.escape(", ".join(c["splits"]))}, {c["measured"]} with an EF{failed}.</p>
+<span class="stamp">Teaching and research tool, not a medical device</span></header>
+<main>{_tiles(metrics)}<p>{_caution(echonet, metrics)}</p>
+<h2 id="figures">Figures of merit</h2><p class="small mute">An interval holds the middle 95% of what the figure would be for other patients drawn from these ({metrics["bootstrap"]["n"]} bootstrap draws). The published system measures EF by area.</p>{_table(metrics)}
+<h2 id="plots">The clips as dots</h2>{_plots(predictions, table)}
+<h2 id="examples">Best, median and worst</h2><p class="small mute">By error of the volume EF. Blue: the outline that was found. Orange: the traced outline; in the curve the true volume, scaled to the same height.</p>{_examples(out, echonet, predictions)}
+{real_part}
+<h2 id="doubts">Reasons for doubt</h2>{_doubts(predictions, echonet.skipped)}
+<h2 id="provenance">Provenance</h2>{_provenance(metrics)}</main>
+<footer class="small mute"><p>Teaching and research tool, not a medical device. Not for diagnosis or treatment.</p></footer></body></html>'''
+    with whole_file(out/'report.html') as tmp: Path(tmp).write_text(page, encoding='utf-8')
+    return out/'report.html'
