@@ -39,27 +39,37 @@ def _points(mask, pixel_mm=None):
     ys, xs = np.nonzero(mask)
     return np.stack([xs * col, ys * row], 1).astype(float), np.array([col, row], float), row * col
 
-# %% ../nbs/03_ef.ipynb #6533da67
+# %% ../nbs/03_ef.ipynb #ea8e83da
 def _start_direction(points):
     "First guess of the long axis: principal axis of the pixels, pointing from apex (up) to base."
     cov = np.mean([np.cov(p.T) / np.trace(np.cov(p.T)) for p in points], 0)
     val, vec = np.linalg.eigh(cov)
     d = vec[:, 1]
     if abs(d[1]) < .5 and val[1] < 2.5 * val[0]: d = vec[:, 0]
-    if d[1] < 0: d = -d
-    return d
+    twice = (val[1] / val[0] - 1) * np.exp(2j * np.arctan2(d[1], d[0])) + .3 * np.exp(1j * np.pi) # a round LV stays near upright
+    angle = np.angle(twice) / 2 % np.pi
+    return np.array([np.cos(angle), np.sin(angle)])
 
-# %% ../nbs/03_ef.ipynb #95cb0c8b
-def _refine(p, d, steps=6):
-    "Turn direction `d` until the chords' midpoints lie along it."
+# %% ../nbs/03_ef.ipynb #bfcb0719
+def _upper(s, share=.85):
+    "Which pixels belong to the share with the smallest s: all but the lowest ones of the cavity."
+    k = min(int(share * len(s)), len(s) - 1)
+    return s <= np.partition(s, k)[k]
+
+# %% ../nbs/03_ef.ipynb #a511dad8
+def _refine(p, d, steps=6, most=np.cos(np.deg2rad(25))):
+    "Turn direction `d` until the chords' midpoints lie along it; a guess is turned by 25 degrees at most."
+    first = d
     for _ in range(steps):
         n = np.array([-d[1], d[0]])
         q = p - p.mean(0)
         s, u = q @ d, q @ n
-        keep = s <= np.quantile(s, .85)
+        keep = _upper(s)
         s, u = s[keep] - s[keep].mean(), u[keep] - u[keep].mean()
-        d = d + .7 * np.clip((s @ u) / (s @ s), -.3, .3) * n
-        d = d / np.linalg.norm(d)
+        new = d + .7 * np.clip((s @ u) / (s @ s), -.3, .3) * n
+        new = new / np.linalg.norm(new)
+        if new @ first < most or 1 - new @ d < 1e-8: break
+        d = new
     return d
 
 # %% ../nbs/03_ef.ipynb #5310d374
@@ -67,13 +77,13 @@ def _before(s, edge, width):
     "Share of each pixel (centred at s, `width` across) that lies before each edge: sub-pixel cuts."
     return np.clip((np.asarray(edge) - s[:, None]) / width + .5, 0, 1)
 
-# %% ../nbs/03_ef.ipynb #89ca2fa1
+# %% ../nbs/03_ef.ipynb #6ffaf932
 def _ends(p, px, d):
     "Where the long axis with direction `d` enters (apex) and leaves (base) the mask, to a fraction of a pixel."
     n = np.array([-d[1], d[0]])
     s, u = p @ d, p @ n
     ws, wu = np.linalg.norm(d * px), np.linalg.norm(n * px)
-    keep = s <= np.quantile(s, .85)
+    keep = _upper(s)
     s0, u0 = s.mean(), u[keep].mean()
     band = max(.08 * len(p) * px.prod() / (np.ptp(s) + ws), wu)
     inside = np.diff(_before(u, [u0 - band, u0 + band], wu), axis=1)[:, 0] * px.prod() / (2 * band)
@@ -322,7 +332,7 @@ def number(x:float # any size
     "Three or four digits, and no powers of ten."
     return f'{x:.0f}' if abs(x) >= 100 else f'{x:.3g}'
 
-# %% ../nbs/03_ef.ipynb #3ee3eff0
+# %% ../nbs/03_ef.ipynb #4c021017
 @dataclass(frozen=True)
 class EFResult:
     "An ejection fraction with its evidence."
@@ -350,7 +360,7 @@ class EFResult:
     @property
     def volume_unit(self): return 'mL' if self.pixel_mm is not None else 'relative'
     @property
-    def area_unit(self): return 'cm2' if self.pixel_mm is not None else 'pixels'
+    def area_unit(self): return 'cm²' if self.pixel_mm is not None else 'pixels'
 
     def summary(self) -> str: # a few lines of text
         "What to read out at the bedside: the number, where it comes from, why to doubt it."
@@ -392,7 +402,7 @@ def _two_parts(masks, share=.2):
         k += len(sizes) > 1 and sizes[-2] >= share * sizes[-1]
     return k
 
-# %% ../nbs/03_ef.ipynb #213bde27
+# %% ../nbs/03_ef.ipynb #15c0e06a
 def _shape_doubts(axes, area, ed, es, pixel_mm, masks):
     "Doubts that the long axis tells."
     px = np.array((pixel_mm or (1., 1.))[::-1])
@@ -402,7 +412,7 @@ def _shape_doubts(axes, area, ed, es, pixel_mm, masks):
     out = []
     if near(ed) / width < 1.35: out.append(f'foreshortened? long axis only {near(ed) / width:.1f} times the mean width at ED')
     if pixel_mm is not None and near(ed) < 55: out.append(f'foreshortened? long axis only {near(ed):.0f} mm at ED')
-    if not .65 <= near(es) / near(ed) <= 1.03: out.append(f'foreshortened? long axis at ES {near(es) / near(ed) * 100:.0f}% of its length at ED')
+    if not .72 <= near(es) / near(ed) <= 1.03: out.append(f'foreshortened? long axis at ES {near(es) / near(ed) * 100:.0f}% of its length at ED')
     return out
 
 # %% ../nbs/03_ef.ipynb #6678ecc4
@@ -507,11 +517,11 @@ def overlay(frame:np.ndarray, # uint8 (H, W), grey
         cv2.line(rgb, a, b, (255, 255, 255), 1, cv2.LINE_AA)
     return rgb
 
-# %% ../nbs/03_ef.ipynb #a39e88bf
+# %% ../nbs/03_ef.ipynb #f73e84e9
 def plot_frames(clip, # a `Clip`, or uint8 frames (T, H, W)
                 result:EFResult, # from `measure_ef` or `clip_ef`
                 axs=None, # two axes; None: new ones
-               ): # the two axes
+               ) -> object: # the two axes
     "End-diastole and end-systole side by side with outline and long axis."
     import matplotlib.pyplot as plt
     frames = np.asarray(getattr(clip, 'frames', clip))
@@ -522,11 +532,11 @@ def plot_frames(clip, # a `Clip`, or uint8 frames (T, H, W)
         ax.set_title(f'{word}, frame {t}', fontsize=9); ax.axis('off')
     return axs
 
-# %% ../nbs/03_ef.ipynb #f848754e
+# %% ../nbs/03_ef.ipynb #e74e8f82
 def plot_ef_curve(result:EFResult, # from `measure_ef` or `clip_ef`
                   ax=None, # axes to draw on; None: new ones
                   what:str='volume', # 'volume' or 'area'
-                 ): # the axes
+                 ) -> object: # the axes
     "The curve the EF was read from, ED and ES of every beat marked."
     import matplotlib.pyplot as plt
     if ax is None: _, ax = plt.subplots(figsize=(6, 2.6), dpi=75)
@@ -534,13 +544,13 @@ def plot_ef_curve(result:EFResult, # from `measure_ef` or `clip_ef`
     t = np.arange(len(y)) / (result.fps if _known(result.fps) else 1)
     ax.plot(t, y, '.', c='.6', ms=3)
     if np.isfinite(y).sum() > 1: ax.plot(t, smooth_curve(y, result.fps), c='.2', lw=1.2)
-    for k, colour, marker in (('ed', ED_COLOUR, '^'), ('es', ES_COLOUR, 'v')):
+    for k, colour, marker in (('ed', ED_COLOUR, 'v'), ('es', ES_COLOUR, '^')):
         i = result.beats[k].to_numpy(int)
         if len(i): ax.plot(t[i], smooth_curve(y, result.fps)[i], marker, c=colour, ms=7, label=k.upper())
     unit = result.volume_unit if what == 'volume' else result.area_unit
-    ax.set(xlabel='time (s)' if _known(result.fps) else 'frame', ylabel=f'LV {what} ({unit})'.replace('cm2', 'cm²'),
-           title=f'{result.name}: EF {result.ef:.0f}% (area EF {result.area_ef:.0f}%)' if np.isfinite(result.ef) else f'{result.name}: no EF')
-    if len(result.beats): ax.legend(frameon=False, loc='upper right', fontsize=8, ncols=2)
+    ax.set(xlabel='time (s)' if _known(result.fps) else 'frame', ylabel=f'LV {what} ({unit})')
+    ax.set_title(f'{result.name}: EF {result.ef:.0f}% (area EF {result.area_ef:.0f}%)' if np.isfinite(result.ef) else f'{result.name}: no EF', loc='left', fontsize=10)
+    if len(result.beats): ax.legend(frameon=False, loc='lower right', bbox_to_anchor=(1, .98), fontsize=8, ncols=2)
     ax.spines[['top', 'right']].set_visible(False)
     return ax
 

@@ -45,7 +45,7 @@ def _triangle(x, y, up, ink):
 def _cursor(x, ink='currentColor', cls='now'):
     return f'<line class="{cls}" x1="{x:.1f}" x2="{x:.1f}" y1="26" y2="{_HEIGHT - 14}" stroke="{ink}" stroke-width="1.5" stroke-dasharray="3 2"/>'
 
-# %% ../nbs/06_widgets.ipynb #18eac3f9
+# %% ../nbs/06_widgets.ipynb #b8f5766e
 def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
               frame:int=0, # frame the cursor stands on
               beats:list=(), # (ed, es) frame pairs to mark
@@ -64,6 +64,7 @@ def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
     parts += [_cursor(points[t][0], ink, 'mark') for ink, t in (cursors or {}).items()]
     text = lambda x, y, s, anchor='end': f'<text x="{x}" y="{y:.0f}" text-anchor="{anchor}" font-size="10" fill="currentColor">{s}</text>'
     parts += [text(_LEFT - 5, 31, number(hi)), text(_LEFT - 5, _HEIGHT - 13, number(lo)), text(_LEFT, 10, label, 'start')]
+    if len(beats): parts.append(text(_WIDTH - _PAD, 10, f'<tspan fill="{ED_INK}">▼ ED</tspan> <tspan fill="{ES_INK}">▲ ES</tspan>'))
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}" style="width:100%;max-width:{_WIDTH}px;display:block">{"".join(parts)}</svg>'
 
 # %% ../nbs/06_widgets.ipynb #34f30862
@@ -94,7 +95,7 @@ d.x.forEach(function(v,i){if(Math.abs(v-x)<Math.abs(d.x[k]-x))k=i});stop();show(
 svg.style.cursor='pointer';svg.style.touchAction='pan-y';svg.onpointerdown=seek;svg.onpointermove=function(e){if(e.buttons)seek(e)}}
 show(0)})})()"""
 
-# %% ../nbs/06_widgets.ipynb #8ac9c13f
+# %% ../nbs/06_widgets.ipynb #ea64c34f
 def static_player(clip, # a `Clip`, or uint8 frames (T, H, W)
                   masks:np.ndarray=None, # bool (T, H, W); None: no outline
                   curve:np.ndarray=None, # float (T,), area or volume; None: no curve
@@ -103,7 +104,7 @@ def static_player(clip, # a `Clip`, or uint8 frames (T, H, W)
                   beats:list=(), # (ed, es) frame pairs to mark on the curve
                   max_frames:int=40, # longer clips are thinned to at most so many
                   size:int=160, # larger frames are shrunk to so many pixels
-                  quality:int=50, # of the WebP frames, 0 to 100
+                  quality:int=65, # of the WebP frames, 0 to 100
                  ) -> str: # HTML, complete in itself
     "A clip with its outline and its curve for a page without a kernel: one slider, keys, touch, no library."
     frames = np.asarray(getattr(clip, 'frames', clip))

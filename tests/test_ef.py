@@ -1,0 +1,193 @@
+"""EF from masks that no lesson would show: hostile shapes, noise, short clips, odd frame rates"""
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from echomotion.ef import (area_length_volume, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axes,
+                           lv_volume, measure_ef, overlay, plot_ef_curve, segment_clip, smooth_curve)
+
+
+def bullets(n=40, size=112, angle=10., noise=0., ef=.6, beats=1, seed=0):
+    "Masks of a bullet that contracts and shortens by 12%, and its volumes"
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] - np.array([.54, .5])[:, None, None] * size
+    masks, volumes = [], []
+    for q in (1 - np.cos(2 * np.pi * beats * np.arange(n) / n)) / 2:
+        length = 1 - .12 * q
+        a, b = .3 * size * length, .135 * size * np.sqrt((1 - ef * q) / length)
+        turn = np.deg2rad(angle)
+        s, u = x * np.sin(turn) + y * np.cos(turn), x * np.cos(turn) - y * np.sin(turn)
+        inside = np.minimum(1 - (s / a)**2 - (u / b)**2, (.55 * a - s) / b * 2)
+        if noise: inside = inside + 10 * noise * gaussian_filter(rng.standard_normal((size, size)), 3)
+        masks.append(inside > 0); volumes.append(np.pi * b**2 * a * (.55 - .55**3 / 3 + 2 / 3))
+    return np.array(masks), np.array(volumes)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        yield
+
+
+@pytest.mark.parametrize('angle', [-50, -25, 0, 25, 50])
+def test_turned_hearts(angle):
+    masks, volumes = bullets(angle=angle)
+    assert np.abs(lv_volume(masks) / volumes - 1).max() < .03
+    assert np.allclose(lv_volume(masks[:, :, ::-1]), lv_volume(masks), rtol=1e-6), 'a mirrored picture must give the same volume'
+    apex, base = np.moveaxis(long_axes(masks), 1, 0)
+    assert (apex[:, 1] < base[:, 1]).all(), 'the apex is the upper end'
+    assert abs(measure_ef(masks, 40).ef - 60) < 1.5
+
+
+@pytest.mark.parametrize('angle', [-40, 0, 30])
+def test_the_axis_is_steady(angle):
+    masks = clean_masks(bullets(angle=angle, noise=.2)[0])
+    d = np.diff(long_axes(masks), axis=1)[:, 0]
+    turns = np.degrees(np.arctan2(d[:, 0], d[:, 1]))
+    assert np.abs(turns - angle).max() < 6 and np.abs(np.diff(turns)).max() < 2
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_ragged_masks(seed):
+    result = measure_ef(clean_masks(bullets(noise=.15, seed=seed)[0]), 40)
+    assert abs(result.ef - 60) < 6
+    assert abs(result.ef - 60) <= abs(result.ef_plain - 60) + 2, 'smoothing must not be worse than the plain extremes'
+
+
+def test_pixels_that_are_not_square():
+    masks, _ = bullets(5, 200, angle=20)
+    squeezed = np.stack([cv2.resize(m.astype(np.uint8), (100, 200), interpolation=cv2.INTER_AREA) > 0 for m in masks])
+    wide = np.stack([m[:, ::2] for m in masks])
+    for volume in (disk_volume, area_length_volume):
+        assert volume(wide[0], pixel_mm=(.5, 1)) == pytest.approx(volume(masks[0], pixel_mm=(.5, .5)), rel=.03)
+    assert squeezed.shape == wide.shape
+
+
+EMPTY = np.zeros((20, 112, 112), bool)
+
+
+@pytest.mark.parametrize('masks, reason', [
+    (EMPTY[:0], 'the clip is empty'),
+    (EMPTY[:1], 'one frame only'),
+    (EMPTY, 'no LV: found in 0 of 20 frames'),
+    (np.ones_like(EMPTY), 'does not move'),
+    (np.broadcast_to(np.eye(112, dtype=bool), EMPTY.shape), 'no LV: found in 0 of 20'),
+    (np.pad(np.ones((20, 4, 4), bool), ((0, 0), (50, 58), (50, 58))), 'no LV: found in 0 of 20'),
+])
+@pytest.mark.parametrize('fps', [50, np.nan, 0, -1, np.inf, None])
+def test_no_lv_no_number(masks, reason, fps):
+    result = measure_ef(clean_masks(masks), fps)
+    assert all(np.isnan(v) for v in (result.ef, result.area_ef, result.ef_plain, result.area_ef_plain, result.area_length_ef))
+    assert any(reason in d for d in result.doubts) and len(result.beats) == 0 and result.ed == result.es == -1
+    assert reason in result.summary() and np.isnan(result.heart_rate)
+    assert len(result.area) == len(result.volume) == len(masks)
+
+
+def test_an_lv_in_fewer_than_half_of_the_frames():
+    masks, _ = bullets()
+    masks[::2] = False; masks[1] = False
+    assert np.isnan(measure_ef(masks, 40).ef)
+    assert measure_ef(masks, 40).doubts == ('no LV: found in 19 of 40 frames',)
+
+
+@pytest.mark.parametrize('n', [2, 3, 4, 5, 7])
+def test_a_handful_of_frames(n):
+    result = measure_ef(bullets(n)[0], 50)
+    assert 30 < result.ef < 65 and any('less than one beat' in d for d in result.doubts)
+
+
+def test_doubts():
+    masks, _ = bullets(80, beats=2)
+    says = lambda phrase, *args, **kw: any(phrase in d for d in measure_ef(*args, **kw).doubts)
+    assert measure_ef(masks, 40).doubts == ()
+    assert says('frame rate unknown', masks)
+    assert says('less than one beat', masks[:20], 40)
+    jumps = masks.copy(); jumps[[11, 51]] = cv2.dilate(masks[11].astype(np.uint8), np.ones((7, 7))).astype(bool)
+    assert says('area jumps in', jumps, 40)
+    assert says('touches the edge of the frame', np.roll(masks, 45, 2), 40)
+    sector = np.zeros((112, 112), bool); sector[:, 44:] = True
+    assert says('touches the edge of the sector', masks & sector, 40, sector=sector)
+    two = masks.copy(); two[:, 95:110, 5:25] = True
+    assert says('two separate pieces', two, 40)
+    short = np.stack([cv2.resize(m.astype(np.uint8), (112, 60)) for m in bullets(80, beats=2, angle=0)[0]])
+    assert says('foreshortened', np.pad(short, ((0, 0), (26, 26), (0, 0))).astype(bool), 40)
+    uneven = np.concatenate([bullets(40)[0], bullets(40, ef=.4)[0], bullets(40)[0]])
+    assert says('beats disagree', uneven, 40)
+
+
+def beating(seconds, fps, rate, ef, phase, noise, seed=0):
+    "A volume curve: contraction, early filling, atrial kick"
+    rng = np.random.default_rng(seed)
+    period = 60 / rate
+    systole = min(.33 * period + .1, .6 * period)
+    x = (np.arange(int(seconds * fps)) / fps + phase * period) % period
+    fill = np.clip((x - systole) / (period - systole), 0, 1)
+    empty = np.where(x < systole, (1 - np.cos(np.pi * np.minimum(x / systole, 1))) / 2, 1 - .7 * (1 - np.exp(-8 * fill)) / (1 - np.exp(-8)) - .3 * np.clip((fill - .75) * 4, 0, 1))
+    return 120 * (1 - ef * empty) * (1 + noise * rng.standard_normal(len(x)))
+
+
+@pytest.mark.parametrize('fps', [30, 50, 80])
+@pytest.mark.parametrize('rate', [40, 60, 100, 160])
+@pytest.mark.parametrize('phase', [0, .2, .5, .8])
+def test_beats(fps, rate, phase):
+    seconds = 6
+    for ef in (.3, .6):
+        curve = beating(seconds, fps, rate, ef, phase, .01)
+        pairs = find_beats(curve, fps)
+        assert abs(len(pairs) - seconds * rate / 60) <= 1.01
+        x = smooth_curve(curve, fps)
+        assert abs(np.median([ejection_fraction(x[a], x[b]) for a, b in pairs]) - 100 * ef) < (5.5 if 60 * fps < 12 * rate else 4), 'few frames a beat miss its extremes'
+        unknown = find_beats(curve)
+        assert abs(len(unknown) - len(pairs)) <= 1
+
+
+def test_the_bias_of_plain_extremes():
+    curves = [beating(3, 50, 70, .6, .3, .02, seed) for seed in range(30)]
+    plain = np.mean([ejection_fraction(c.max(), c.min()) for c in curves])
+    by_beat = np.mean([np.median([ejection_fraction(smooth_curve(c, 50)[a], smooth_curve(c, 50)[b]) for a, b in find_beats(c, 50)]) for c in curves])
+    assert plain > 61.5 and abs(by_beat - 60) < 1
+
+
+class Bright:
+    "A network whose probability is the brightness; it counts what it is given"
+    def __init__(self, size): self.config, self.batches = type('Config', (), dict(size=size)), []
+    def predict(self, frames):
+        assert frames.dtype == np.uint8 and frames.shape[1:] == (self.config.size,) * 2
+        self.batches.append(len(frames))
+        return frames.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize('shape', [(112, 112), (60, 200), (333, 251), (1, 1)])
+@pytest.mark.parametrize('size', [112, 224])
+def test_segment_any_shape(shape, size):
+    model = Bright(size)
+    frames = np.zeros((7, *shape), np.uint8)
+    frames[:, shape[0] // 4:shape[0] // 2, shape[1] // 4:shape[1] // 2] = 255
+    masks = segment_clip(frames, model, batch_size=3)
+    assert masks.shape == frames.shape and masks.dtype == bool and model.batches == [3, 3, 1]
+    assert (masks != (frames > 127)).mean() < .02
+    assert segment_clip(frames[:0], model).shape == (0, *shape)
+
+
+def test_clip_ef_counts_the_pieces_before_they_are_cleaned():
+    masks, _ = bullets(80, beats=2)
+    masks[:, 95:110, 5:25] = True
+    clip = type('Clip', (), dict(frames=masks.astype(np.uint8) * 255, fps=40., pixel_mm=None, sector=None, name='two'))
+    result = clip_ef(clip, Bright(112))
+    assert abs(result.ef - 60) < 2 and any('two separate pieces in 80 of 80' in d for d in result.doubts)
+    assert not result.masks[:, 95:110, 5:25].any()
+
+
+def test_no_figures_left_and_empty_masks_drawn():
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    nothing = measure_ef(EMPTY, 50)
+    fig, ax = plt.subplots()
+    assert plot_ef_curve(nothing, ax) is ax and 'no EF' in ax.get_title('left')
+    plt.close(fig)
+    assert overlay(np.zeros((9, 9), np.uint8), EMPTY[0, :9, :9]).shape == (9, 9, 3)
