@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMITS', 'RANGES', 'HARD', 'CLEAN', 'DIFFICULTIES', 'Heart', 'View', 'Scanner', 'volume_curve', 'Ventricle',
            'Simulator', 'Phantom', 'render', 'draw_parameters', 'phantom_clip', 'reader_tracing',
-           'write_phantom_dataset']
+           'write_phantom_dataset', 'write_phantom_frames']
 
 # %% ../nbs/05_phantom.ipynb #d5faf583
 import json, math
@@ -251,7 +251,7 @@ def _blurred_noise(rng, n, sigma):
     noise = cv2.GaussianBlur(rng.standard_normal((n, n), dtype=np.float32), (0, 0), sigma)
     return noise/noise.std()
 
-# %% ../nbs/05_phantom.ipynb #cc672430
+# %% ../nbs/05_phantom.ipynb #1f88b7bc
 class Simulator:
     "Renders the frames of one clip: holds all that does not change from frame to frame"
     def __init__(self, heart:Heart, view:View, scanner:Scanner, # what is scanned, from where, with what
@@ -292,6 +292,7 @@ class Simulator:
         reverberation = .25*np.exp(-.5*((r - sc.clutter_mm*rng.uniform(1.2, 2.2))/6)**2)
         self.clutter = (sc.clutter*.35*(np.exp(-(r/sc.clutter_mm)**2)*np.exp(.5*_smooth_field(rng, shape, (8, 10)))
                                     + reverberation*np.exp(.6*_smooth_field(rng, shape, (2, 6))))).astype(np.float32)
+        self.hiss = np.abs(rng.standard_normal((shape[0] + 64, shape[1] + 64), dtype=np.float32))
         self.still = rng.standard_normal(shape + (2,), dtype=np.float32)
         self.around = np.exp(.55*_smooth_field(rng, shape, (5, 5)) + .25*_smooth_field(rng, shape, (12, 14))).astype(np.float32)
         self.off_focus = np.clip(np.abs(r - sc.focus)/70*sc.defocus, 0, 1).astype(np.float32)[..., None]
@@ -393,13 +394,12 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches):
     amp[1:] += np.abs(surface[1:] - surface[:-1])*patches[1:]*f(1.6*sc.specular)
     return amp, blood, np.maximum(d_inner, zb)
 
-# %% ../nbs/05_phantom.ipynb #c7c3ee99
+# %% ../nbs/05_phantom.ipynb #e100c277
 def _echo(sim, amp, blood, mu, mv, i):
     "The magnitude of the echo at each sample: scatterers, point-spread function, clutter, haze, persistence, noise"
     sc, f = sim.scanner, _f32
-    n = len(sim.scatterers)
-    field = cv2.remap(sim.scatterers, mu % n, mv % n, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)*amp[..., None]
-    flow = cv2.remap(sim.blood_cells, (mu + f(7*i)) % n, (mv + f(13*i)) % n, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
+    field = cv2.remap(sim.scatterers, mu, mv, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)*amp[..., None]
+    flow = cv2.remap(sim.blood_cells, mu + f(7*i), mv + f(13*i), cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
     field += flow*(_amplitude(sc.blood)*blood)[..., None]
     along, across = .6*sc.axial_mm/sim.dr, math.radians(sc.beam_deg)/float(sim.phi[0, 1] - sim.phi[0, 0])
     field = cv2.GaussianBlur(field, (0, 0), sigmaX=max(.6*across, .3), sigmaY=max(along, .3))
@@ -413,7 +413,8 @@ def _echo(sim, amp, blood, mu, mv, i):
         echo = echo + f(sc.haze)*cv2.resize(small, (cols, rows))*(f(.6) + f(.4)*np.abs(sim.still[..., 0]))
     if sim.last is not None and sc.persistence: echo = echo + f(sc.persistence)*(sim.last - echo)
     sim.last = echo
-    return echo + sim.floor*np.abs(sim.rng.standard_normal(echo.shape, dtype=np.float32))
+    down, right = sim.rng.integers(0, 64, 2)  # electronic noise: a new piece of one large field in every frame
+    return echo + sim.floor*sim.hiss[down:down + echo.shape[0], right:right + echo.shape[1]]
 
 # %% ../nbs/05_phantom.ipynb #2f07ad04
 def _picture(sim, echo):
@@ -430,7 +431,7 @@ def _picture(sim, echo):
         picture = np.where(sim.sector, picture, 0)
     return picture
 
-# %% ../nbs/05_phantom.ipynb #b6c8aa45
+# %% ../nbs/05_phantom.ipynb #b80d2c13
 def _frame(sim, i, volume, systole, opening, du, dw):
     "One frame: its picture uint8 (size, size), its true mask bool (size, size), its echo before compression"
     L, k, inner, outer = sim.lv.contract(volume, systole)
@@ -439,7 +440,7 @@ def _frame(sim, i, volume, systole, opening, du, dw):
     # which piece of tissue lies here: undo the contraction (fully at the inner wall, fading outwards)
     inward = np.clip(1 - (rho - r_inner)*_f32(1/(2.2*sim.heart.wall_mm)), 0, 1)
     home_x, home_z = xp*(1 + _f32(.9*k)*inward), z*_f32(sim.lv.length/L)
-    rough, patches = (cv2.remap(tex, (home_x*_f32(1.2) + 96) % 192, (home_z*_f32(1.2) + 20) % 192, cv2.INTER_LINEAR,
+    rough, patches = (cv2.remap(tex, home_x*_f32(1.2) + 96, home_z*_f32(1.2) + 20, cv2.INTER_LINEAR,
                                 borderMode=cv2.BORDER_WRAP) for tex in (sim.rough, sim.patches))
     amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, rough, patches)
     echo = _echo(sim, amp, blood, home_x*_f32(1/sim.cell) + 190, home_z*_f32(1/sim.cell) + 60, i)
@@ -497,16 +498,16 @@ def render(heart:Heart, # what beats
     clip = Clip(frames, fps=float(scanner.fps), name=name, pixel_mm=sim.pixel_mm, sector=sim.sector)
     return Phantom(clip, masks, volumes, *_measured_beat(volumes), heart, view, scanner)
 
-# %% ../nbs/05_phantom.ipynb #e5e54532
+# %% ../nbs/05_phantom.ipynb #fb17b56e
 RANGES = dict(length_ratio=(1.45, 2.15), widest=(.48, .72), bluntness=(1.7, 2.8), base_taper=(.08, .38), ovality=(0, .12), oval_deg=(0, 180),
     wall_mm=(6.5, 13), septum_ratio=(.9, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
     atrial_kick=(.1, .38), phase=(0, 1), papillary=(0, 1.2), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2), heart_rate=(50, 105),
     rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-8, 8), offset=(-4, 4), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
     sector=(70, 100), steer=(-3, 3), top=(-.03, .08), zoom=(.95, 1.12), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
-    focus=(60, 130), defocus=(.2, 1), dyn_range=(42, 68), gain=(-8, 6), gamma=(.8, 1.5), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
-    noise=(-62, -36), haze=(.01, .18), clutter=(.05, 1.6), clutter_mm=(12, 40), dropout=(.2, .95), specular=(.4, 2), shadow=(0, .8), background=(-36, -8),
+    focus=(60, 130), defocus=(.2, 1), dyn_range=(42, 68), gain=(-15, 6), gamma=(.8, 1.8), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
+    noise=(-62, -36), haze=(.01, .18), clutter=(.05, 1.6), clutter_mm=(12, 40), dropout=(.2, .95), specular=(.4, 2), shadow=(0, .8), background=(-40, -8),
     pericardium=(0, 14), atria=(.05, 1), leaflet=(.05, 1.1), texture=(2, 7), persistence=(0, .4), blur=(.2, .8), lung=(0, 1)) # 'typical': what each parameter is drawn from
-HARD = dict(gain=(-16, 9), blood=(-44, -16), noise=(-56, -28), haze=(.05, .4), clutter=(.3, 3), clutter_mm=(15, 55), dropout=(.5, 1), shadow=(.2, 1.3),
+HARD = dict(gain=(-22, 9), blood=(-44, -16), noise=(-56, -28), haze=(.05, .4), clutter=(.3, 3), clutter_mm=(15, 55), dropout=(.5, 1), shadow=(.2, 1.3),
     dyn_range=(36, 72), beam_deg=(1.5, 5), axial_mm=(.6, 2.2), blur=(.3, 1.2), background=(-38, -4), rotation=(-30, 30), tilt=(-32, 38),
     foreshorten=(-16, 16), offset=(-8, 8)) # what 'hard' changes of it
 CLEAN = dict(gain=(-3, 3), blood=(-48, -38), noise=(-70, -55), haze=(0, .03), clutter=(0, .2), dropout=(0, .4), shadow=(0, .1), beam_deg=(1, 2),
@@ -664,3 +665,38 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
     with whole_file(path/'Truth.csv') as f: pd.DataFrame(truths).to_csv(f, index=False)
     write_echonet_csv(path, clips, tracings)
     return read_echonet(path)
+
+# %% ../nbs/05_phantom.ipynb #49503405
+def _few_frames(job):
+    "Pictures and true masks of one heart at a few moments of a beat; returns their rows"
+    out, name, split, seed, size, count, difficulty, ranges = job
+    cv2.setNumThreads(1)
+    stems = [f'{split}/{name}_{i}' for i in range(count)]
+    rows = [[name, i, 'ED' if i == 0 else 'ES', split, f'{s}.png', f'{s}_mask.png'] for i, s in enumerate(stems)]
+    if (out/rows[-1][5]).exists(): return rows
+    heart, view, scanner = draw_parameters(seed, difficulty, ranges)
+    beats = replace(scanner, fps=float(np.clip(count*heart.heart_rate/60, *LIMITS['fps'])), persistence=0.)
+    p = render(heart, view, beats, size, count, seed, name)
+    for picture, mask, row in zip(p.clip.frames, p.masks, rows):
+        for file, image in zip(row[4:], (picture, mask.astype(np.uint8))):
+            with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    return rows
+
+def write_phantom_frames(out:str, # folder of the frames
+                         n:dict=None, # hearts a split; None: dict(TRAIN=2000, VAL=100)
+                         count:int=6, # frames of each heart, spread over a beat
+                         size:int=112, # pixels
+                         seed:int=0, # same seed, same bytes
+                         difficulty:str='typical', # 'clean', 'typical' or 'hard'
+                         ranges:dict=None, # name -> (low, high), to change single ranges
+                         workers:int=None, # processes; None: one a core
+                         progress:bool=True, # show a bar
+    ) -> pd.DataFrame: # a row a frame, as `extract_frames` returns
+    "Write single phantom frames with their true masks, in the form of `extract_frames`; a second call goes on"
+    out, n = Path(out), n or dict(TRAIN=2000, VAL=100)
+    splits = [s for s, k in n.items() for _ in range(k)]
+    jobs = [(out, f'{difficulty}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, difficulty, ranges) for i, s in enumerate(splits)]
+    rows = [r for rows in parallel_map(_few_frames, jobs, workers, progress, 'hearts') for r in rows]
+    table = pd.DataFrame(rows, columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
+    with whole_file(out/'frames.csv') as f: table.to_csv(f, index=False)
+    return table
