@@ -235,7 +235,7 @@ def plot_roc(
         ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect='equal', xlabel='1 − specificity', ylabel='sensitivity', title='Finding reduced EF')
     return ax
 
-# %% ../nbs/04_evaluate.ipynb #43247fb3
+# %% ../nbs/04_evaluate.ipynb #7e962e30
 def plot_dice(
     table:pd.DataFrame, # from `segmentation_table`
     ax=None, # axes to draw on; None: new ones
@@ -251,7 +251,7 @@ def plot_dice(
                 x = len(ticks)
                 ax.plot(x + rng.uniform(-.22, .22, len(d)), d, 'o', c=OKABE_ITO[colour], ms=4 if len(d) < 200 else 2, alpha=.6, mew=0)
                 ax.plot([x - .32, x + .32], [d.mean()]*2, c=OKABE_ITO['ink'], lw=1.6)
-                ticks.append(f'{phase}, {word}\n{d.mean():.3f}')
+                ticks.append(f'{phase}\n{word}\n{d.mean():.3f}')
         low = min([table[k].min() for k, _ in kinds], default=0)
         ax.set(xticks=range(len(ticks)), xticklabels=ticks, ylabel='Dice', ylim=(max(-.02, min(.8, low - .03)), 1.005), title='Dice of each frame; line and number: mean')
     return ax
@@ -464,7 +464,7 @@ def pick_examples(
     picked = dict(best=order[:1], worst=order[-1:] if len(order) > 1 else [], median=order[len(order)//2:][:1] if len(order) > 2 else [])
     return {k: picked[k][0] for k in ('best', 'median', 'worst') if picked[k]}
 
-# %% ../nbs/04_evaluate.ipynb #71d777e6
+# %% ../nbs/04_evaluate.ipynb #9865bea0
 def _outlined(frame, mask, traced=None, high=280):
     "A frame, enlarged, with the outline that was found (blue) and the traced one (orange)"
     scale = max(1, round(high/frame.shape[0]))
@@ -482,14 +482,17 @@ def _pictures(echonet, clip, result):
         if 0 <= t < len(clip): shown.append((word, t, _outlined(clip.frames[t], result.masks[t], echonet.mask(name, t) if traced else None)))
     return shown
 
-def _true_curve(ax, result, volumes):
-    "The true volume on the scale of the measured one"
-    if volumes is None or not np.isfinite(result.volume).any(): return
-    t = np.arange(len(volumes))/(result.fps if np.isfinite(result.fps) else 1)
-    ax.plot(t, volumes*np.nanmax(result.volume)/volumes.max(), c=OKABE_ITO['orange'], lw=1.4, label='true, scaled')
-    ax.legend(loc='upper right', fontsize=8, ncols=3)
+def _curve(ax, result, volumes=None):
+    "The measured volume curve, and the true one scaled to agree at ED"
+    plot_ef_curve(result, ax)
+    for loc in ('left', 'center', 'right'): ax.set_title('', loc=loc)
+    eds = result.beats.ed.to_numpy(int)
+    if volumes is not None and len(eds):
+        t = np.arange(len(volumes))/(result.fps if np.isfinite(result.fps) else 1)
+        ax.plot(t, volumes*result.beats.edv.median()/np.median(volumes[eds]), c=OKABE_ITO['orange'], lw=1.4, zorder=0, label='true, scaled to agree at ED')
+    if len(eds): ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, fontsize=8, frameon=False)
 
-# %% ../nbs/04_evaluate.ipynb #af311b80
+# %% ../nbs/04_evaluate.ipynb #9f00bf59
 def plot_examples(
     out:str|Path, # folder that `predict_dataset` wrote
     echonet, # the `EchoNet` that was measured
@@ -505,11 +508,11 @@ def plot_examples(
             for ax in row[:2]: ax.axis('off')
             for ax, (phase, t, picture) in zip(row, _pictures(echonet, clip, result)):
                 ax.imshow(picture); ax.set_title(f'{word}: {phase}, frame {t}')
-            plot_ef_curve(result, row[2]); _true_curve(row[2], result, echonet.volumes(name))
-            row[2].set_title(f'EF {result.ef:.0f}%, true {echonet.clips.EF[name]:.0f}%')
+            _curve(row[2], result, echonet.volumes(name))
+            row[2].annotate(f'EF {result.ef:.0f}%, true {echonet.clips.EF[name]:.0f}%', (.5, .03), xycoords='axes fraction', ha='center')
     return axs
 
-# %% ../nbs/04_evaluate.ipynb #1cc889c5
+# %% ../nbs/04_evaluate.ipynb #b1e53977
 _CSS = '''
 :root{color-scheme:light dark;--ink:#1b2330;--mute:#5a6472;--line:#dde2e8;--page:#ffffff;--card:#f5f7f9;--blue:#0072B2;--orange:#B87A00;--green:#00805c;--red:#C24E00;--sky:#2b8fc7;--purple:#b0588a}
 @media screen and (prefers-color-scheme:dark){:root{--ink:#e7eaef;--mute:#a0aab6;--line:#2d353f;--page:#12161b;--card:#1a2027;--blue:#56B4E9;--orange:#E69F00;--green:#2fc79b;--red:#ff8a4c;--sky:#8fd0f5;--purple:#e3a3c6}}
@@ -523,15 +526,15 @@ p{max-width:46rem;margin:.5rem 0}.mute,figcaption,dt{color:var(--mute)}.small,fi
 .plots{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}figure{margin:0}figure svg,figure img{display:block;width:100%;height:auto}figure img{border-radius:6px;background:#000}
 article{margin:1rem 0;break-inside:avoid}.case{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr));align-items:center}.pair{grid-template-columns:1fr 1fr}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem .3rem 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-thead th{font-size:.86rem;color:var(--mute);font-weight:600}th.group{padding-top:1rem;color:var(--blue)}td.n,th.n{text-align:right}tbody th{font-weight:400}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem;font-size:.8rem}td,dd{overflow-wrap:anywhere}
+thead th{font-size:.86rem;color:var(--mute);font-weight:600}td.n,th.n{text-align:right}td.n{white-space:nowrap}tr.published>*{color:var(--mute);border-top:1.5px solid var(--mute)}.real{align-items:start!important}tbody th{font-weight:400}
+td b{font-weight:600}td .small{font-size:.8rem}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem;font-size:.8rem}td,dd{overflow-wrap:anywhere}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dd{margin:0}ul{padding-left:1.2rem;margin:.4rem 0}summary{cursor:pointer}
-@media(max-width:34rem){th,td{padding-right:.4rem;font-size:.86rem}dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
+@media(max-width:34rem){th,td{padding-right:.35rem;font-size:.84rem}td .small{font-size:.7rem}td.n .small{white-space:normal;display:inline-block;max-width:4.6rem}dl{grid-template-columns:1fr}dd{margin-bottom:.4rem}}
 @media print{body{max-width:none;padding:0;font-size:10.5pt}figure,.tile,tr{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}}
 @page{margin:16mm}
 '''
 
-# %% ../nbs/04_evaluate.ipynb #9b7bc1a4
+# %% ../nbs/04_evaluate.ipynb #691eb18e
 _PAGE_COLOURS = {**{v.lower(): k for k, v in OKABE_ITO.items()}, '#777777': 'mute', '#999999': 'mute', '#222222': 'ink', '#333333': 'ink', '#000000': 'ink'}
 
 def _svg(draw, label, figsize=(4.4, 3.9)):
@@ -546,60 +549,61 @@ def _svg(draw, label, figsize=(4.4, 3.9)):
     svg = re.sub(r'<style type="text/css">.*?</style>', '', svg, flags=re.S)
     svg = re.sub(r'#[0-9a-f]{6}\b', lambda m: f'var(--{_PAGE_COLOURS[m[0]]})' if m[0] in _PAGE_COLOURS else m[0], svg)
     svg = re.sub(r"font: ([\w ]*?)([\d.]+)px [^;\"]*", r'font-size: \2px; font-family: inherit', svg)
+    svg = re.sub(r'font-family: [^;"]+', 'font-family: inherit', svg)   # older and newer matplotlib write fonts in these two ways
     key = 'f' + hashlib.sha256(label.encode()).hexdigest()[:6]
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{key}', svg)
     box = re.search(r'viewBox="([^"]+)"', svg)[1]
     return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" role="img" aria-label="{html.escape(label)}" stroke-linejoin="round">' + svg[svg.index('>') + 1:].strip()
 
-# %% ../nbs/04_evaluate.ipynb #ec76f718
+# %% ../nbs/04_evaluate.ipynb #154b2026
 def _data(raw, kind): return f'data:image/{kind};base64,{base64.b64encode(raw).decode()}'
 
-def _img(picture, alt):
-    "A picture as an inline WebP"
+def _webp(picture):
+    "A picture as bytes"
     from PIL import Image
     Image.fromarray(picture).save(f := io.BytesIO(), 'webp', quality=82)
-    return f'<img src="{_data(f.getvalue(), "webp")}" alt="{html.escape(alt)}" width="{picture.shape[1]}" height="{picture.shape[0]}">'
+    return f.getvalue()
 
+def _img(picture, alt): return f'<img src="{_data(_webp(picture), "webp")}" alt="{html.escape(alt)}" width="{picture.shape[1]}" height="{picture.shape[0]}">'
 def _num(x, digits=2): return '–' if x is None or not np.isfinite(x) else f'{x:.{digits}f}'.replace('-', '−')
 def _interval(f, digits=2): return '–' if not np.isfinite(f['low']) else f"{_num(f['low'], digits)} to {_num(f['high'], digits)}"
 def _percent(x): return '–' if not np.isfinite(x) else f'{x:.0f}%'
 
-# %% ../nbs/04_evaluate.ipynb #f402cb96
+# %% ../nbs/04_evaluate.ipynb #82e9489c
 def _tiles(metrics):
     "The five figures of the published system, large"
-    named = dict(dice='Dice', iou='IoU', mae='EF error (MAE), points', r2='EF R²', pearson='EF Pearson r')
-    f = metrics['figures']
+    named, f = dict(dice='Dice', iou='IoU', mae='EF MAE, points', r2='EF R²', pearson='EF Pearson r'), metrics['figures']
+    digits = dict(dice=3, iou=3, mae=1)
     return '<div class="tiles">' + ''.join(
-        f'<div class="tile"><span class="small mute">{word}</span><b>{_num(f[k]["value"], 1 if k == "mae" else 3)}</b>'
-        f'<span class="small">95%: {_interval(f[k], 1 if k == "mae" else 3)}</span><br><span class="small mute">published: {PUBLISHED[k]}</span></div>' for k, word in named.items()) + '</div>'
+        f'<div class="tile"><span class="small mute">{word}</span><b>{_num(f[k]["value"], digits.get(k, 2))}</b>'
+        f'<span class="small">95%: {_interval(f[k], digits.get(k, 2))}</span><br><span class="small mute">published: {PUBLISHED[k]}</span></div>' for k, word in named.items()) + '</div>'
 
-def _rows(title, figures, published, names, n):
-    "A block of the summary table"
-    out = f'<tr><th class="group" colspan="4" scope="colgroup">{title} <span class="mute small">{n}</span></th></tr>'
-    for key, word in names.items():
-        d = 1 if key in ('mae', 'rmse', 'bias') else 3
-        why = figures.get('why_nan', {}).get(key)
-        note = f'<br><span class="mute small">{html.escape(why)}</span>' if why else ''
-        out += (f'<tr><th scope="row">{word}{note}</th><td class="n">{_num(figures[key]["value"], d)}</td><td class="n">{_interval(figures[key], d)}</td>'
-                f'<td class="n">{published.get(key, "")}</td></tr>')
-    return out
+def _cell(f, digits): return f'<td class="n"><b>{_num(f["value"], digits)}</b><br><span class="small mute">{_interval(f, digits)}</span></td>'
+def _grid(head, rows): return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+def _head(first, *others): return f'<th scope="col">{first}</th>' + ''.join(f'<th class="n" scope="col">{o}</th>' for o in others)
 
-def _table(metrics):
-    "All figures with their intervals beside the published ones"
-    seg, ef, images = metrics['segmentation'], metrics['ef'], lambda t: f"{t['images']} images" + (f", {t['empty_vs_empty']} empty in both" if t['empty_vs_empty'] else '')
-    overlap, body = dict(dice='Dice', iou='IoU'), ''
+def _overlap_table(metrics):
+    "Dice and IoU against tracings and true masks"
+    rows, parts = '', dict(all='ED and ES', every_frame='every frame')
     for kind, word in (('tracings', 'tracings'), ('true_masks', 'true masks')):
-        for part, t in seg[kind].items():
+        for part, t in metrics['segmentation'][kind].items():
             if not t['images']: continue
-            what = dict(all='ED and ES', every_frame='every frame').get(part, part)
-            body += _rows(f'Segmentation against {word}, {what}', t, PUBLISHED if (kind, part) == ('tracings', 'all') else {}, overlap, images(t))
-    names = dict(mae='MAE, points', rmse='RMSE, points', bias='bias, points', r2='R² (coefficient of determination)', pearson='Pearson r', **{f'auc_{c}': f'ROC AUC, EF &lt; {c}' for c in CUTOFFS})
-    for kind, word in (('volume', 'EF by volume (method of disks, median of the beats)'), ('area', 'EF by area, median of the beats'), ('area_plain', 'EF by area, plain maximum and minimum (the published method)')):
-        body += _rows(word, ef[kind], PUBLISHED, names, f"{ef[kind]['n']} clips" + (f", {ef[kind]['missing']} without an EF" if ef[kind]['missing'] else ''))
-    return ('<div class="scroll"><table><thead><tr><th scope="col">figure</th><th class="n" scope="col">here</th><th class="n" scope="col">95% interval</th>'
-            f'<th class="n" scope="col">published</th></tr></thead><tbody>{body}</tbody></table></div>')
+            empty = f', {t["empty_vs_empty"]} empty in both (count as 1)' if t['empty_vs_empty'] else ''
+            rows += f'<tr><th scope="row">{word}, {parts.get(part, part)}<br><span class="small mute">{t["images"]} images{empty}</span></th>{_cell(t["dice"], 3)}{_cell(t["iou"], 3)}</tr>'
+    published = ''.join(f'<td class="n">{PUBLISHED[k]}</td>' for k in ('dice', 'iou'))
+    return _grid(_head('against', 'Dice', 'IoU'), rows + f'<tr class="published"><th scope="row">published, EchoNet-Dynamic, tracings</th>{published}</tr>')
 
-# %% ../nbs/04_evaluate.ipynb #e3fa74bb
+def _ef_table(metrics):
+    "Figures of EF by volume and by area"
+    kinds = dict(volume='by volume', area='by area', area_plain='by area, plain max/min')
+    ef = [metrics['ef'][k] for k in kinds]
+    words = dict(mae='MAE, points', rmse='RMSE, points', bias='bias, points', r2='R²', pearson='Pearson r', **{f'auc_{c}': f'ROC AUC, EF &lt; {c}' for c in CUTOFFS})
+    rows = ''.join(f'<tr><th scope="row">{word}</th>' + ''.join(_cell(e[k], 1 if k in ('mae', 'rmse', 'bias') else 2) for e in ef) + f'<td class="n">{PUBLISHED.get(k, "–")}</td></tr>' for k, word in words.items())
+    rows += '<tr><th scope="row">clips</th>' + ''.join(f'<td class="n">{e["n"]}' + (f'<br><span class="small mute">{e["missing"]} without</span>' if e['missing'] else '') + '</td>' for e in ef) + '<td class="n"></td></tr>'
+    reasons = ''.join(f'<li>{words[k]}: {html.escape(why)}</li>' for k, why in ef[0]['why_nan'].items())
+    return _grid(_head('EF', *kinds.values(), 'published'), rows) + (f'<ul class="small mute">{reasons}</ul>' if reasons else '')
+
+# %% ../nbs/04_evaluate.ipynb #5eacc600
 def _plots(predictions, table):
     "Scatter, Bland-Altman, ROC and Dice"
     known = predictions[predictions.split != 'EXTRA']
@@ -624,12 +628,12 @@ def _examples(out, echonet, predictions):
     for word, name in pick_examples(predictions).items():
         clip, row = echonet.clip(name), predictions.set_index('name').loc[name]
         result = measure_ef(load_masks(out, name), clip.fps, clip.pixel_mm, clip.sector, name)
-        def curve(ax): plot_ef_curve(result, ax); _true_curve(ax, result, echonet.volumes(name)); ax.set_title('')
-        body += _case(f'{word.capitalize()}: {name}', _pictures(echonet, clip, result), _svg(curve, f'volume curve of {name}', (5, 2.7)),
+        curve = _svg(lambda ax: _curve(ax, result, echonet.volumes(name)), f'volume curve of {name}', (5, 2.8))
+        body += _case(f'{word.capitalize()}: {name}', _pictures(echonet, clip, result), curve,
                       f'EF {_percent(row.ef)} by volume, {_percent(row.area_ef)} by area; true {_percent(row.ef_true)}. {_doubt_list(result.doubts)}')
     return body or '<p>No clip has both a measured and a true EF.</p>'
 
-# %% ../nbs/04_evaluate.ipynb #9c943563
+# %% ../nbs/04_evaluate.ipynb #62862301
 def _animation(clip, result, limit=1_500_000):
     "The clip with its outline as an inline animation, coarser where it would be too large"
     with tempfile.TemporaryDirectory() as d:
@@ -638,9 +642,8 @@ def _animation(clip, result, limit=1_500_000):
             if len(raw) <= limit: break
         else: return '<p class="small mute">The animation is too large for this page.</p>'
     still = max(result.ed, 0)
-    Image = __import__('PIL.Image').Image
-    Image.fromarray(_outlined(clip.frames[still], result.masks[still])).save(f := io.BytesIO(), 'webp', quality=82)
-    return (f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_data(f.getvalue(), "webp")}">'
+    picture = _outlined(clip.frames[still], result.masks[still])
+    return (f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_data(_webp(picture), "webp")}">'
             f'<img src="{_data(raw, "webp")}" alt="{html.escape(clip.name)}: the clip with the outline of the LV and its volume curve"></picture>')
 
 def _real_clips(out, real, predictions):
@@ -663,10 +666,10 @@ def _real(pairs):
     for clip, r in pairs:
         found, notes = int(r.masks.any((1, 2)).sum()), ''.join(f'<li>{html.escape(n)}</li>' for n in clip.notes)
         doubts = ''.join(f'<li>{html.escape(d)}</li>' for d in r.doubts) or '<li>none was found</li>'
-        curve = _svg(lambda ax: (plot_ef_curve(r, ax), ax.set_title('')), f'volume curve of {clip.name}', (5, 2.9))
-        body += (f'<article><h3>{html.escape(clip.name)}</h3><div class="case"><figure>{_animation(clip, r)}</figure><div><p><b>EF {_percent(r.ef)}</b> by volume, {_percent(r.area_ef)} by area; '
+        curve = _svg(lambda ax: _curve(ax, r), f'volume curve of {clip.name}', (5, 2.8))
+        body += (f'<article><h3>{html.escape(clip.name)}</h3><div class="case real"><figure>{_animation(clip, r)}</figure><div><figure>{curve}</figure><p><b>EF {_percent(r.ef)}</b> by volume, {_percent(r.area_ef)} by area; '
                  f'LV found in {found} of {len(r.masks)} frames, {len(r.beats)} beat{"s" * (len(r.beats) != 1)}.</p><p>Reasons for doubt:</p><ul>{doubts}</ul>'
-                 + (f'<p>What the reader of the file decided:</p><ul>{notes}</ul>' if notes else '') + f'</div></div><figure>{curve}</figure></article>')
+                 + (f'<p>What the reader of the file decided:</p><ul>{notes}</ul>' if notes else '') + '</div></div></article>')
     return body and ('<h2 id="real">Real recording</h2><p>This recording carries <b>no tracing and no known EF. It measures no accuracy</b>: it shows that every step '
                      f'runs on a real file, and lets you look whether the outline lies in the right chamber.</p>{body}')
 
@@ -694,7 +697,7 @@ def _provenance(metrics):
     listed = ''.join(f'<dt>{k}</dt><dd>{html.escape(str(v))}</dd>' for k, v in items.items() if v)
     return f'<dl class="small">{listed}</dl><details><summary>Configuration of the network</summary><pre>{html.escape(json.dumps(_no_nan(model), indent=1, default=str))}</pre></details>'
 
-# %% ../nbs/04_evaluate.ipynb #70cf5178
+# %% ../nbs/04_evaluate.ipynb #3e5d47b8
 def _caution(echonet, metrics):
     "What the comparison with the published figures is worth"
     if echonet.truth is not None:
@@ -721,9 +724,10 @@ def write_report(
 <header><h1>EchoMotion: evaluation report</h1><p class="mute">Ejection fraction from apical four-chamber ultrasound clips: {c["clips"]} clips of split {html.escape(", ".join(c["splits"]))}, {c["measured"]} with an EF{failed}.</p>
 <span class="stamp">Teaching and research tool, not a medical device</span></header>
 <main>{_tiles(metrics)}<p>{_caution(echonet, metrics)}</p>
-<h2 id="figures">Figures of merit</h2><p class="small mute">An interval holds the middle 95% of what the figure would be for other patients drawn from these ({metrics["bootstrap"]["n"]} bootstrap draws). The published system measures EF by area.</p>{_table(metrics)}
+<h2 id="segmentation">Segmentation</h2><p class="small mute">One score an image, then averaged. Small: 95% intervals, {metrics["bootstrap"]["n"]} bootstrap draws of patients.</p>{_overlap_table(metrics)}
+<h2 id="ef">Ejection fraction</h2><p class="small mute">Against the true EF by volume. R² is the coefficient of determination. The published system measures EF by area, plain maximum and minimum.</p>{_ef_table(metrics)}
 <h2 id="plots">The clips as dots</h2>{_plots(predictions, table)}
-<h2 id="examples">Best, median and worst</h2><p class="small mute">By error of the volume EF. Blue: the outline that was found. Orange: the traced outline; in the curve the true volume, scaled to the same height.</p>{_examples(out, echonet, predictions)}
+<h2 id="examples">Best, median and worst</h2><p class="small mute">By error of the volume EF. Blue: the outline that was found. Orange: the traced outline; in the curve the true volume, scaled to agree at ED.</p>{_examples(out, echonet, predictions)}
 {real_part}
 <h2 id="doubts">Reasons for doubt</h2>{_doubts(predictions, echonet.skipped)}
 <h2 id="provenance">Provenance</h2>{_provenance(metrics)}</main>
