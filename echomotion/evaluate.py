@@ -23,11 +23,11 @@ from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
 # %% ../nbs/04_evaluate.ipynb #4f017633
 PUBLISHED = dict(dice=0.89, iou=0.82, mae=4.2, r2=0.76, pearson=0.88) # on EchoNet-Dynamic; EF by area, MAE in points of EF
 
-# %% ../nbs/04_evaluate.ipynb #aa625c57
+# %% ../nbs/04_evaluate.ipynb #93561f8e
 OKABE_ITO = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', sky='#56B4E9', purple='#CC79A7', grey='#777777', ink='#222222')
 
 def plot_style(
-): # a context manager: `with plot_style(): ...`
+) -> object: # a context manager: `with plot_style(): ...`
     "The look of every plot of the evaluation"
     import matplotlib
     from cycler import cycler
@@ -37,9 +37,11 @@ def plot_style(
         'text.color': c['ink'], 'axes.labelcolor': c['ink'], 'axes.edgecolor': c['grey'], 'xtick.color': c['grey'], 'ytick.color': c['grey'],
         'xtick.labelcolor': c['ink'], 'ytick.labelcolor': c['ink'], 'svg.fonttype': 'none', 'svg.hashsalt': 'echomotion'})
 
-def _axes(ax, figsize=(4.2, 3.6)):
+def _new_axes(rows=1, columns=1, figsize=(4.2, 3.6), **kw):
+    "Axes of a new figure; the figure is made before the style is put on, since a notebook switches its pictures on with the first one"
     import matplotlib.pyplot as plt
-    return plt.subplots(figsize=figsize, layout='constrained')[1] if ax is None else ax
+    fig = plt.figure(figsize=figsize, dpi=75, layout='constrained')
+    with plot_style(): return fig.subplots(rows, columns, **kw)
 
 # %% ../nbs/04_evaluate.ipynb #4ec848b8
 def segmentation_table(
@@ -162,18 +164,18 @@ def bootstrap(
     sure = draws.notna().mean() > .95   # a figure that many draws cannot give (a class missing) has no interval
     return {k: (v, float(low[k]), float(high[k])) if np.isfinite(v) and sure[k] else (v, np.nan, np.nan) for k, v in value.items()}
 
-# %% ../nbs/04_evaluate.ipynb #1154816f
+# %% ../nbs/04_evaluate.ipynb #54a8b704
 def plot_scatter(
     true:np.ndarray, # float (n,), true EF, percent
     pred:np.ndarray, # float (n,), measured EF, percent
     ax=None, # axes to draw on; None: new ones
     label:str='measured EF (%)', # of the vertical axis
-): # the axes
+) -> object: # the axes
     "Measured against true EF, with the line of agreement."
     true, pred = _pairs(true, pred)
     m, c = ef_metrics(true, pred), OKABE_ITO
+    if ax is None: ax = _new_axes()
     with plot_style():
-        ax = _axes(ax)
         low, high = (min(true.min(), pred.min()) - 4, max(true.max(), pred.max()) + 4) if len(true) else (0, 100)
         ax.axvspan(low, 50, color=c['orange'], alpha=.07, lw=0); ax.axhspan(low, 50, color=c['orange'], alpha=.07, lw=0)
         ax.plot([low, high], [low, high], '--', c=c['grey'], lw=1)
@@ -193,17 +195,17 @@ def bland_altman(
     bias, sd = (float(d.mean()) if len(d) else np.nan), (float(d.std(ddof=1)) if len(d) > 1 else np.nan)
     return dict(bias=bias, sd=sd, low=bias - 1.96*sd, high=bias + 1.96*sd, n=len(d))
 
-# %% ../nbs/04_evaluate.ipynb #98fdfb85
+# %% ../nbs/04_evaluate.ipynb #ef0b7b84
 def plot_bland_altman(
     true:np.ndarray, # float (n,), true EF, percent
     pred:np.ndarray, # float (n,), measured EF, percent
     ax=None, # axes to draw on; None: new ones
-): # the axes
+) -> object: # the axes
     "Difference against mean, with bias and limits of agreement."
     true, pred = _pairs(true, pred)
     b, c = bland_altman(true, pred), OKABE_ITO
+    if ax is None: ax = _new_axes()
     with plot_style():
-        ax = _axes(ax)
         ax.axhline(0, c=c['grey'], lw=.8)
         ax.plot((true + pred)/2, pred - true, 'o', c=c['blue'], ms=5 if len(true) < 200 else 2.5, alpha=.7, mew=0)
         for y, style, word in ((b['bias'], '-', 'bias'), (b['low'], '--', 'low'), (b['high'], '--', 'high')):
@@ -214,17 +216,17 @@ def plot_bland_altman(
         ax.set(xlabel='mean of true and measured EF (%)', ylabel='measured − true EF (points)', title='Bland-Altman: bias and 95% limits')
     return ax
 
-# %% ../nbs/04_evaluate.ipynb #b7aaf7d8
+# %% ../nbs/04_evaluate.ipynb #97a1aa18
 def plot_roc(
     true:np.ndarray, # float (n,), true EF, percent
     pred:np.ndarray, # float (n,), measured EF, percent
     ax=None, # axes to draw on; None: new ones
-): # the axes
+) -> object: # the axes
     "ROC curves for EF below 50, 40 and 35; a curve whose class is missing is named, not drawn."
     from sklearn.metrics import roc_curve
     true, pred = _pairs(true, pred)
+    if ax is None: ax = _new_axes()
     with plot_style():
-        ax = _axes(ax)
         ax.plot([0, 1], [0, 1], ':', c=OKABE_ITO['grey'], lw=1)
         for cut, colour in zip(CUTOFFS, ('blue', 'orange', 'green')):
             k, auc = int((true < cut).sum()), roc_auc(true < cut, -pred)
@@ -235,15 +237,16 @@ def plot_roc(
         ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect='equal', xlabel='1 − specificity', ylabel='sensitivity', title='Finding reduced EF')
     return ax
 
-# %% ../nbs/04_evaluate.ipynb #7e962e30
+# %% ../nbs/04_evaluate.ipynb #285d757f
 def plot_dice(
     table:pd.DataFrame, # from `segmentation_table`
     ax=None, # axes to draw on; None: new ones
-): # the axes
+) -> object: # the axes
     "Dice of every traced frame, ED and ES apart, against tracings and true masks."
     kinds = [(k, word) for k, word in (('dice', 'tracing'), ('dice_true', 'true mask')) if table[k].notna().any()]
+    if ax is None: ax = _new_axes()
     with plot_style():
-        ax, rng, ticks = _axes(ax), np.random.default_rng(0), []
+        rng, ticks = np.random.default_rng(0), []
         for kind, word in kinds:
             for phase, colour in (('ED', 'blue'), ('ES', 'orange')):
                 d = table.loc[table.phase == phase, kind].dropna()
@@ -316,10 +319,10 @@ def _jobs(echonet, split, extra_clips):
                      lambda c=clip: hashlib.sha256(np.ascontiguousarray(c.frames)).hexdigest()[:16], lambda c=clip, n=name: replace(c, name=n)))
     return jobs
 
-# %% ../nbs/04_evaluate.ipynb #53b1a315
+# %% ../nbs/04_evaluate.ipynb #0b4eaa4d
 def predict_dataset(
     echonet, # an `EchoNet`
-    model, # an `LVModel`, None for the one the package carries, or any function clip -> `EFResult`
+    model, # an `LVModel`, None for the one the package carries, or any function clip -> `EFResult` (with a text `.stamp`, its results are used again)
     out:str|Path, # folder for predictions.csv, run.json and clips/NAME.npz
     split:str='TEST', # 'TRAIN', 'VAL', 'TEST', or None for all
     extra_clips:tuple=(), # further `Clip`s without truth, such as a real one; their split is 'EXTRA'
@@ -492,16 +495,15 @@ def _curve(ax, result, volumes=None):
         ax.plot(t, volumes*result.beats.edv.median()/np.median(volumes[eds]), c=OKABE_ITO['orange'], lw=1.4, zorder=0, label='true, scaled to agree at ED')
     if len(eds): ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, fontsize=8, frameon=False)
 
-# %% ../nbs/04_evaluate.ipynb #9f00bf59
+# %% ../nbs/04_evaluate.ipynb #e8f53b84
 def plot_examples(
     out:str|Path, # folder that `predict_dataset` wrote
     echonet, # the `EchoNet` that was measured
     names:dict, # word -> name of a clip, as from `pick_examples`
-): # array of axes, a row a clip: ED, ES, volume curve
+) -> np.ndarray: # of axes, a row a clip: ED, ES, volume curve
     "ED and ES with the outline found and the traced one, and the curve the EF was read from."
-    import matplotlib.pyplot as plt
+    axs = _new_axes(len(names), 3, (9, 2.7*len(names)), width_ratios=(1, 1, 1.9), squeeze=False)
     with plot_style():
-        fig, axs = plt.subplots(len(names), 3, figsize=(9, 2.7*len(names)), width_ratios=(1, 1, 1.9), layout='constrained', squeeze=False)
         for row, (word, name) in zip(axs, names.items()):
             clip = echonet.clip(name)
             result = measure_ef(load_masks(out, name), clip.fps, clip.pixel_mm, clip.sector, name)
@@ -697,7 +699,7 @@ def _provenance(metrics):
     listed = ''.join(f'<dt>{k}</dt><dd>{html.escape(str(v))}</dd>' for k, v in items.items() if v)
     return f'<dl class="small">{listed}</dl><details><summary>Configuration of the network</summary><pre>{html.escape(json.dumps(_no_nan(model), indent=1, default=str))}</pre></details>'
 
-# %% ../nbs/04_evaluate.ipynb #3e5d47b8
+# %% ../nbs/04_evaluate.ipynb #7fb9f697
 def _caution(echonet, metrics):
     "What the comparison with the published figures is worth"
     if echonet.truth is not None:
@@ -725,7 +727,7 @@ def write_report(
 <span class="stamp">Teaching and research tool, not a medical device</span></header>
 <main>{_tiles(metrics)}<p>{_caution(echonet, metrics)}</p>
 <h2 id="segmentation">Segmentation</h2><p class="small mute">One score an image, then averaged. Small: 95% intervals, {metrics["bootstrap"]["n"]} bootstrap draws of patients.</p>{_overlap_table(metrics)}
-<h2 id="ef">Ejection fraction</h2><p class="small mute">Against the true EF by volume. R² is the coefficient of determination. The published system measures EF by area, plain maximum and minimum.</p>{_ef_table(metrics)}
+<h2 id="ef">Ejection fraction</h2><p class="small mute">Against the true EF by volume. R² is the coefficient of determination. A dash in place of an interval: too few clips of one class. The published system measures EF by area, plain maximum and minimum.</p>{_ef_table(metrics)}
 <h2 id="plots">The clips as dots</h2>{_plots(predictions, table)}
 <h2 id="examples">Best, median and worst</h2><p class="small mute">By error of the volume EF. Blue: the outline that was found. Orange: the traced outline; in the curve the true volume, scaled to agree at ED.</p>{_examples(out, echonet, predictions)}
 {real_part}
