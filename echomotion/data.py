@@ -116,7 +116,7 @@ def _region_scale(region, sector):
         seen, told = (bottom - top)*(right - left), (x1 - x0)*(y1 - y0)
         if common/(seen + told - common) > .7 or (k == 1 and common > .85*seen): return k
 
-# %% ../nbs/00_data.ipynb #86fcd531
+# %% ../nbs/00_data.ipynb #60b74002
 def _dicom_region(ds, sector):
     "From the ultrasound regions of a DICOM data set: pixel size (row, column) in mm, the region as bool (H, W), notes"
     tissue, cm = 1, 3  # codes of the DICOM standard, part 3, C.8.5.5
@@ -128,7 +128,7 @@ def _dicom_region(ds, sector):
         if k is None or not min(mm) > 0: continue
         x0, y0, x1, y1 = (v/k for v in box)
         inside = np.zeros_like(sector)
-        inside[max(0, int(y0) - 1):int(y1) + 3, max(0, int(x0) - 1):int(x1) + 3] = True
+        inside[int(y0):int(np.ceil(y1)), int(x0):int(np.ceil(x1))] = True
         note = [f'the header describes a screen {k} times this size: a pixel is {k} times the {mm[0]:.3f} mm it gives'] if k > 1 else []
         return (mm[0]*k, mm[1]*k), inside, note
     if found: return None, None, ['the ultrasound region in the header is not where the sector is: its pixel size is not used']
@@ -154,12 +154,13 @@ def _to_grey(pictures, what):
     if not frames: raise ValueError(f'{what}: no frame could be read: the file is damaged or not a video; copy it again or convert it to AVI')
     return np.stack(frames), None if chroma is None else chroma > 40
 
-# %% ../nbs/00_data.ipynb #712a0660
+# %% ../nbs/00_data.ipynb #971261c1
 def _cut_short(path):
     "Whether an AVI is shorter than its first bytes promise"
     with open(path, 'rb') as f: head = f.read(8)
     return head[:4] == b'RIFF' and int.from_bytes(head[4:], 'little') + 8 > path.stat().st_size
 
+# %% ../nbs/00_data.ipynb #5966ec1a
 def _read_video(path):
     "RGB pictures, fps and notes of a video file"
     cap, pictures, notes = cv2.VideoCapture(str(path)), [], []
@@ -235,7 +236,7 @@ def _dicom_fps(ds):
         if 0 < fps < 1000: return fps
     return np.nan
 
-# %% ../nbs/00_data.ipynb #5a715982
+# %% ../nbs/00_data.ipynb #70602c93
 def _read_dicom(path):
     "RGB or grey pictures, fps, notes and the data set of a DICOM cine"
     import pydicom
@@ -244,7 +245,7 @@ def _read_dicom(path):
     try: ds = pydicom.dcmread(path)
     except InvalidDicomError:
         raise ValueError(f'{path}: not a DICOM file (nor a video, GIF or array known by its suffix): check what was copied') from None
-    if 'PixelData' not in ds: raise ValueError(f'{path}: this DICOM file holds no picture ({ds.get("SOPClassUID", "unknown kind")}): choose a cine')
+    if 'PixelData' not in ds: raise ValueError(f'{path}: no pictures in this DICOM file: it is cut short, or a report and not a cine; copy or choose again')
     try: a = ds.pixel_array
     except Exception as e:
         raise ValueError(f'{path}: its pictures cannot be decoded ({e}): is the file whole? A compressed one may need `pip install pylibjpeg pylibjpeg-libjpeg`') from e
@@ -254,7 +255,7 @@ def _read_dicom(path):
     if a.ndim == 2 or (a.ndim == 3 and ds.SamplesPerPixel == 3): a = a[None]
     return a, _dicom_fps(ds), [], ds
 
-# %% ../nbs/00_data.ipynb #0883e4eb
+# %% ../nbs/00_data.ipynb #7db9a8ce
 def _open_source(source, name):
     "Pictures, fps, notes, DICOM data set or None, path or None, and name of whatever `read_clip` was given"
     if not isinstance(source, (str, os.PathLike)): return np.asarray(source), np.nan, [], None, None, name or 'clip'
@@ -264,7 +265,11 @@ def _open_source(source, name):
     videos = ('.avi', '.mp4', '.mov', '.m4v', '.mkv', '.wmv', '.webm', '.mpg', '.mpeg')
     kinds = {**dict.fromkeys(videos, _read_video), '.gif': _read_gif, '.webp': _read_gif, '.npy': _read_array, '.npz': _read_array}
     reader = _read_folder if path.is_dir() else kinds.get(path.suffix.lower(), _read_dicom)
-    pictures, fps, notes, *ds = reader(path)
+    try: pictures, fps, notes, *ds = reader(path)
+    except (MemoryError, ImportError): raise
+    except Exception as e:
+        if str(e).startswith(str(path)): raise
+        raise ValueError(f'{path}: cannot be read ({e}): it is damaged or not what its suffix says; copy it again') from e
     return pictures, fps, list(notes), ds[0] if ds else None, path, name or path.stem
 
 # %% ../nbs/00_data.ipynb #8ca03ed3
@@ -324,7 +329,7 @@ def example_clip() -> Clip: # 30 frames, square, black outside the sector
     "The real cine, read"
     return read_clip(example_dicom(), name='real cine')
 
-# %% ../nbs/00_data.ipynb #5625aca5
+# %% ../nbs/00_data.ipynb #43e20e9e
 def _squared(a):
     "Frames or a mask (..., H, W) with the borders that make them square"
     h, w = a.shape[-2:]
@@ -332,6 +337,7 @@ def _squared(a):
     y, x = (side - h)//2, (side - w)//2
     return np.pad(a, [(0, 0)]*(a.ndim - 2) + [(y, side - h - y), (x, side - w - x)])
 
+# %% ../nbs/00_data.ipynb #e7ed4650
 def resize_clip(
     clip:Clip, # any size
     size, # side of the square in pixels (a frame that is not square gets black borders first), or (H, W)
@@ -376,13 +382,14 @@ def whole_file(
         try: tmp.unlink(missing_ok=True)
         except OSError: pass
 
-# %% ../nbs/00_data.ipynb #1b0b9c11
+# %% ../nbs/00_data.ipynb #a41e627f
 def write_avi(
     path, # file to write
     frames:np.ndarray, # uint8 (T, H, W)
     fps:float=50, # frames a second
 ) -> Path: # the file
     "Write a Motion-JPEG AVI as EchoNet-Dynamic's are"
+    if frames.dtype != np.uint8 or frames.ndim != 3: raise ValueError(f'{path}: frames are uint8 (T, H, W), these are {frames.dtype} {frames.shape}')
     path, (t, h, w) = Path(path), frames.shape
     with whole_file(path) as tmp:
         out = cv2.VideoWriter(str(tmp), cv2.VideoWriter_fourcc(*'MJPG'), float(fps), (w, h))
@@ -612,7 +619,7 @@ def _warn_skipped(path, skipped, what='skipped'):
         lines.append(f'{len(group)}: {group[0][1]}: {", ".join(str(n) for n, _ in group[:5])}{more}')
     warnings.warn(f'{path}: {len({n for n, _ in skipped})} clips {what}:\n  ' + '\n  '.join(lines), stacklevel=3)
 
-# %% ../nbs/00_data.ipynb #f3ed24c3
+# %% ../nbs/00_data.ipynb #3d9464cb
 def _why_unusable(row, name, video, seen):
     "Why a row of FileList.csv cannot be used; None if it can"
     ef = pd.to_numeric(row.EF, errors='coerce')
@@ -622,6 +629,7 @@ def _why_unusable(row, name, video, seen):
     if video is None: return 'no such file in Videos, download it again or remove the row'
     if not video.stat().st_size: return 'its video is empty (0 bytes), download it again'
 
+# %% ../nbs/00_data.ipynb #0cbc2ea2
 def _usable_clips(path, df):
     "Rows of FileList.csv that can be used, with their videos; and (name, reason) of the others"
     videos = {p.name: p for p in sorted((path/'Videos').iterdir())} if (path/'Videos').is_dir() else {}
@@ -639,7 +647,7 @@ def _usable_clips(path, df):
     clips.loc[~(clips.FPS > 0), 'FPS'] = np.nan
     return clips, skipped
 
-# %% ../nbs/00_data.ipynb #97f693d3
+# %% ../nbs/00_data.ipynb #fa496f57
 def _why_bad_tracing(lines, frame, row):
     "Why a tracing cannot be used; None if it can"
     h, w = (row.FrameHeight, row.FrameWidth) if row.FrameHeight > 0 and row.FrameWidth > 0 else (np.inf, np.inf)
@@ -650,6 +658,7 @@ def _why_bad_tracing(lines, frame, row):
     if lines.min() < -1.5 or lines[:, ::2].max() > w + .5 or lines[:, 1::2].max() > h + .5: return f'a tracing lies outside the picture (frame {frame:.0f})'
     if _polygon_area(tracing_outline(lines)) < 1: return f'a tracing encloses nothing (frame {frame:.0f})'
 
+# %% ../nbs/00_data.ipynb #7cee87b4
 def _usable_tracings(path, clips):
     "Tracings by clip and frame; and (name, reason) of those that cannot be used"
     tracings, skipped, numbers = {}, [], ['X1', 'Y1', 'X2', 'Y2', 'Frame']
@@ -694,7 +703,7 @@ def read_echonet(
     if not len(clips): raise ValueError(f'{path}: none of the {len(df)} clips in FileList.csv can be used: the warning above says why')
     return EchoNet(path, clips, tracings, tuple(skipped))
 
-# %% ../nbs/00_data.ipynb #9c773e39
+# %% ../nbs/00_data.ipynb #545003a7
 @contextmanager
 def _hidden_script():
     "While it lasts, new processes do not find the caller's script: they would run it again"
@@ -707,6 +716,7 @@ def _hidden_script():
     finally:
         for k, v in kept.items(): setattr(main, k, v)
 
+# %% ../nbs/00_data.ipynb #c8d03b49
 def _spawned(fn, jobs, workers):
     "Results of `fn` on `jobs`, in their order, from new processes"
     import multiprocessing
@@ -759,7 +769,7 @@ def _frame_files(split, name, frame):
     "Paths of a frame's picture and mask in the cache"
     return f'{split}/{name}_{frame}.png', f'{split}/{name}_{frame}_mask.png'
 
-# %% ../nbs/00_data.ipynb #15297a19
+# %% ../nbs/00_data.ipynb #edc4a08f
 def _extract_frame(out, size, split, name, frame, picture, lines):
     "Write one traced frame and its mask"
     h, w = picture.shape
@@ -772,6 +782,7 @@ def _extract_frame(out, size, split, name, frame, picture, lines):
     _write_png(out/mask_file, mask.astype(np.uint8))
     _write_png(out/image_file, picture)
 
+# %% ../nbs/00_data.ipynb #43c6b94a
 def _extract_clip(out, size, name, split, video, frames):
     "Write the traced frames of one clip; returns the reason why it cannot be done, or None"
     try: clip = read_clip(video, name=name, sector=False)
@@ -791,7 +802,7 @@ def _extract_job(job):
         warnings.simplefilter('ignore')
         return [(c[0], _extract_clip(out, size, *c)) for c in clips]
 
-# %% ../nbs/00_data.ipynb #4bfe9bc5
+# %% ../nbs/00_data.ipynb #440ddf7a
 def _claim_cache(out, origin):
     "Make the folder ours, or refuse to mix two data sets or sizes in it"
     note = out/'extract.json'
@@ -802,6 +813,7 @@ def _claim_cache(out, origin):
         with whole_file(note) as tmp: tmp.write_text(json.dumps(origin), encoding='utf-8')
     for p in out.glob('**/.part-*'): p.unlink(missing_ok=True)  # left by a killed process
 
+# %% ../nbs/00_data.ipynb #d8628551
 def extract_frames(
     echonet:EchoNet, # the data set
     out, # folder of the cache
@@ -885,7 +897,7 @@ def frame_stats(
     mean = float(p@v)
     return mean, float(np.sqrt(p@(v - mean)**2))
 
-# %% ../nbs/00_data.ipynb #6525f14c
+# %% ../nbs/00_data.ipynb #2f66af8e
 def _sampling_grid(angle, zoom, dx, dy, side, h, w):
     "Where to look in the old picture for each pixel of the new one: (B, H, W, 2) in -1..1, turned and scaled about the top centre"
     import torch
@@ -897,12 +909,14 @@ def _sampling_grid(angle, zoom, dx, dy, side, h, w):
 
 def _turned_knobs(x, draw):
     "Pictures (B, 1, H, W) at other settings of the scanner: gamma, gain, loss with depth, focus"
-    import torch, torch.nn.functional as F
+    import torch
     view = lambda v: v[:, None, None, None]
     depth = torch.linspace(-.5, .5, x.shape[-2], device=x.device)[:, None]
     x = x.clamp_min(1e-4)**view(draw(.75, 1.33))
     x = x*(view(draw(.75, 1.25))*(1 + view(draw(-.35, .35))*depth))
-    blurred = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    blurred = x.clone()
+    blurred[..., 1:-1, :] += .5*(x[..., :-2, :] + x[..., 2:, :]) - x[..., 1:-1, :]
+    blurred[..., 1:-1] = .5*blurred[..., 1:-1] + .25*(blurred[..., :-2] + blurred[..., 2:])
     return torch.lerp(x, blurred, view(draw(-.5, 1).clamp_min(0))).clamp(0, 1)
 
 # %% ../nbs/00_data.ipynb #5da085f3
@@ -929,13 +943,13 @@ class _FromMemory:
         self.tensors, self.kind = torch.from_numpy(arrays), kind
     def __call__(self, i): return self.tensors[i].as_subclass(self.kind)
 
-# %% ../nbs/00_data.ipynb #d0433f9d
+# %% ../nbs/00_data.ipynb #a2524f62
 @lru_cache(maxsize=None)
 def _tensor_types():
     "fastai's types of pictures and masks, drawn as ultrasound: grey, with the outline of the LV"
     from fastai.vision.all import TensorImageBW, TensorMask
     class Frame(TensorImageBW):
-        _show_args = dict(cmap='gray', vmin=0, vmax=1)
+        _show_args = dict(cmap='gray', vmin=0, vmax=255)
     class LVMask(TensorMask):
         def show(self, ctx=None, **kwargs):
             m = self.cpu().numpy()
@@ -943,12 +957,11 @@ def _tensor_types():
             return ctx
     return Frame, LVMask
 
-# %% ../nbs/00_data.ipynb #c2ce5623
-def _batch_tfms(mean, std, seed, augment, flip, device):
+# %% ../nbs/00_data.ipynb #f8fae776
+def _batch_tfms(mean, std, rng, augment, flip, device):
     "What is done to a batch: scale to 0..1, augment (training only), normalise"
     import torch
     from fastai.vision.all import IntToFloatTensor, ItemTransform, Normalize
-    rng = torch.Generator().manual_seed(seed)
     def augmented(xy):
         x, m = augment_batch(*xy, rng, flip)
         return x.as_subclass(type(xy[0])), m.as_subclass(type(xy[1]))
@@ -963,7 +976,7 @@ def _resized(images, masks, size):
     images = np.stack([cv2.resize(a, (size, size), interpolation=how) for a in images])
     return images, np.stack([cv2.resize(m.astype(np.float32), (size, size), interpolation=how) >= .5 for m in masks])
 
-# %% ../nbs/00_data.ipynb #ff156d46
+# %% ../nbs/00_data.ipynb #22e83f42
 def frame_dls(
     out, # folder of `extract_frames`
     size:int=None, # side of the pictures in pixels; None: as extracted
@@ -981,10 +994,10 @@ def frame_dls(
     train = (df.split == 'TRAIN').to_numpy()
     if not train.any(): raise ValueError(f'{out}: no frame belongs to split TRAIN: check the Split column of FileList.csv')
     (images, masks), (frame, lv_mask) = _resized(*load_frames(df), size), _tensor_types()
-    mean, std = frame_stats(images[train])
-    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, seed, augment, flip, device)), TransformBlock()),
+    (mean, std), rng = frame_stats(images[train]), torch.Generator().manual_seed(seed)
+    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device)), TransformBlock()),
                       splitter=IndexSplitter(np.flatnonzero(~train)), getters=[_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)])
     dls = block.dataloaders(range(len(df)), bs=bs, device=device, num_workers=0)
     dls.train.rng = random.Random(seed)
-    dls.mean, dls.std = mean, std
+    dls.mean, dls.std, dls.augment_rng = mean, std, rng   # training seeds `augment_rng` anew every epoch: a resumed run draws the same
     return dls
