@@ -4,32 +4,32 @@
 
 # %% auto #0
 __all__ = ['dice', 'iou', 'DiceMetric', 'IoUMetric', 'Config', 'preset_config', 'make_net', 'forward_dtype', 'LVModel',
-           'save_weights', 'load_model', 'Precision', 'SeedEpochs', 'lv_learner', 'RunFolder', 'check_frames',
-           'train_model', 'repeat_run']
+           'SeedEpochs', 'lv_learner', 'save_weights', 'load_model', 'train_model', 'repeat_run']
 
-# %% ../nbs/02_train.ipynb #8b1fd425
-import contextlib, hashlib, json, os, platform, random, time, warnings
+# %% ../nbs/02_train.ipynb #d5a1e24f
+import contextlib, hashlib, json, platform, random, tempfile, time, warnings
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
+# %% ../nbs/02_train.ipynb #3314e971
+import numpy as np, pandas as pd, torch
 from torch import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
+
+# %% ../nbs/02_train.ipynb #41ab6b8f
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
-from fastai.callback.schedule import Learner, ParamScheduler  # brings fit_one_cycle and lr_find to Learner
+from fastai.callback.schedule import Learner  # with fit_one_cycle and lr_find
+from fastai.callback.progress import ProgressCallback  # its import gives every Learner a progress bar
 from fastai.learner import Metric
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.optimizer import Adam
 
-from .data import whole_file, read_frames, frame_dls
-from .unet import UNet, resnet_unet, count_parameters
+# %% ../nbs/02_train.ipynb #53a26122
+from .data import frame_dls, read_frames, whole_file
+from .unet import UNet, count_parameters, resnet_unet
 
 # %% ../nbs/02_train.ipynb #377246b4
 def _pair(pred, truth):
@@ -61,25 +61,25 @@ def _ratio(top, bottom):
     value = where(bottom == 0, 1., top / where(bottom == 0, 1, bottom))
     return value if value.ndim else value[()]
 
-# %% ../nbs/02_train.ipynb #8291477f
+# %% ../nbs/02_train.ipynb #a4a4c35c
 def dice(
     pred, # mask(s) found: bool array or tensor, (N, H, W) or (H, W)
     truth, # mask(s) drawn, same shape
-): # one value an image, 0 to 1; 1 where both are empty
+) -> np.ndarray: # one value an image, 0 to 1, and 1 where both are empty; a tensor where tensors are given
     "Dice coefficient, 2|A and B| / (|A| + |B|), of each image by itself."
     both, a, b = _overlap(pred, truth)
     return _ratio(2 * both, a + b)
 
-# %% ../nbs/02_train.ipynb #15bea013
+# %% ../nbs/02_train.ipynb #fbade58e
 def iou(
     pred, # mask(s) found: bool array or tensor, (N, H, W) or (H, W)
     truth, # mask(s) drawn, same shape
-): # one value an image, 0 to 1; 1 where both are empty
+) -> np.ndarray: # one value an image, 0 to 1, and 1 where both are empty; a tensor where tensors are given
     "Intersection over union, |A and B| / |A or B|, of each image by itself."
     both, a, b = _overlap(pred, truth)
     return _ratio(both, a + b - both)
 
-# %% ../nbs/02_train.ipynb #3802e992
+# %% ../nbs/02_train.ipynb #2b35e116
 class _OverlapMetric(Metric):
     "Mean over images of `func`, from logits (N, 1, H, W) and masks (N, H, W); `n_empty` counts empty-against-empty pairs."
     func = None
@@ -97,6 +97,7 @@ class _OverlapMetric(Metric):
     @property
     def name(self): return type(self).func.__name__
 
+# %% ../nbs/02_train.ipynb #a84b161f
 class DiceMetric(_OverlapMetric):
     "fastai metric: `dice` of each image at threshold 0.5, averaged over images."
     func = dice
@@ -105,7 +106,7 @@ class IoUMetric(_OverlapMetric):
     "fastai metric: `iou` of each image at threshold 0.5, averaged over images."
     func = iou
 
-# %% ../nbs/02_train.ipynb #34598859
+# %% ../nbs/02_train.ipynb #86c08e5e
 @dataclass(frozen=True)
 class Config:
     "All that decides a training run, apart from the frames."
@@ -127,7 +128,7 @@ class Config:
         def need(ok, what):
             if not ok: raise ValueError(f'Config: {what}')
         need(self.arch == 'unet' or self.arch.startswith('resnet'), f"arch {self.arch!r} is neither 'unet' nor a torchvision ResNet such as 'resnet34'")
-        need(self.precision in _PRECISIONS, f'precision {self.precision!r} is none of {", ".join(_PRECISIONS)}')
+        need(self.precision in ('auto', 'fp32', 'bf16', 'fp16'), f"precision {self.precision!r} is none of 'auto', 'fp32', 'bf16', 'fp16'")
         for k,low,high in (('size', 16, 4096), ('width', 1, 512), ('depth', 1, 8), ('bs', 1, 100_000), ('epochs', 1, 100_000), ('seed', 0, 2**31 - 1)):
             v = getattr(self, k)
             need(isinstance(v, int) and low <= v <= high, f'{k} must be a whole number from {low} to {high}, got {v!r}')
@@ -135,8 +136,6 @@ class Config:
         need(self.size % step == 0, f'size {self.size} cannot be halved {step.bit_length() - 1} times: use a multiple of {step}, such as {max(step, round(self.size / step) * step)}')
         need(0 < self.lr < 10, f'lr must be above 0 and below 10, got {self.lr!r}')
         need(0 <= self.flip <= 1, f'flip is a probability from 0 to 1, got {self.flip!r}')
-
-_PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 
 # %% ../nbs/02_train.ipynb #fff73efe
 _PRESETS = dict(
@@ -162,11 +161,11 @@ def make_net(
     else: net = resnet_unet(config.size, pretrained=config.pretrained, arch=config.arch)
     return net.to(memory_format=torch.channels_last)
 
-# %% ../nbs/02_train.ipynb #ff4c1d77
+# %% ../nbs/02_train.ipynb #f983dc77
 def forward_dtype(
     precision:str, # 'auto', 'fp32', 'bf16' or 'fp16'
-    device:torch.device='cpu', # where the network runs
-): # dtype for autocast; None means plain float32
+    device='cpu', # torch device the network runs on
+) -> torch.dtype: # for autocast; None means plain float32
     "The number format of the forward pass: with 'auto', the fastest one that this device really has."
     kind = torch.device(device).type
     if precision == 'fp32': return None
@@ -180,6 +179,7 @@ def forward_dtype(
         if has('_is_avx512_bf16_supported') or has('_is_amx_tile_supported'): return torch.bfloat16
     return None
 
+# %% ../nbs/02_train.ipynb #5804ad9e
 def _autocast(precision, device):
     dtype, kind = forward_dtype(precision, device), torch.device(device).type
     return torch.autocast(kind, dtype) if dtype is not None else contextlib.nullcontext()
@@ -220,9 +220,67 @@ class LVModel:
                 out[i:i + batch_size] = x[:, 0].float().sigmoid().cpu().numpy()
         return out
 
-# %% ../nbs/02_train.ipynb #320b4a87
-_FORMAT = 'echomotion-weights-1'
+# %% ../nbs/02_train.ipynb #fa9dfe15
+def _seed_all(seed, dls=None):
+    "Give every source of chance that training draws from this seed."
+    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    for dl in (dls.loaders if dls is not None else ()):
+        if hasattr(dl, 'rng'): dl.rng = random.Random(seed)     # the order of the images
+    augment = getattr(dls, 'augment_rng', None)
+    if isinstance(augment, torch.Generator): augment.manual_seed(seed)
 
+@contextlib.contextmanager
+def _own_randomness():
+    "Leave the caller's random generators as they were."
+    a, b = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())): yield
+    finally: random.setstate(a); np.random.set_state(b)
+
+# %% ../nbs/02_train.ipynb #ef37674c
+class SeedEpochs(Callback):
+    "Seed all chance with seed + epoch, so that an epoch is the same whether or not training was stopped before it."
+    order = -20
+    def __init__(self,
+        seed:int, # of the run
+    ): self.seed = seed
+    def before_epoch(self): _seed_all(self.seed + self.epoch, self.learn.dls)
+
+# %% ../nbs/02_train.ipynb #1510ee36
+class _Autocast(Callback):
+    "Run the forward pass in bfloat16 (CPU or GPU); fastai's own callback knows the GPU only."
+    order = 10
+    def __init__(self, precision, device): self.precision, self.device, self.open = precision, device, None
+    def before_batch(self):
+        self.close()
+        self.open = _autocast(self.precision, self.device)
+        self.open.__enter__()
+    def after_pred(self):
+        self.close()
+        self.learn.pred = self.pred.float()
+    def close(self):
+        if self.open is not None: self.open.__exit__(None, None, None)
+        self.open = None
+    def after_fit(self): self.close()
+
+# %% ../nbs/02_train.ipynb #8ad806ec
+def lv_learner(
+    dls, # fastai DataLoaders of frames and masks, as `frame_dls` makes
+    config:Config, # what to build and how to train it
+) -> Learner: # network, BCEWithLogits, Adam, Dice and IoU
+    "A fastai Learner for LV segmentation; its first weights depend on `config.seed` alone."
+    with _own_randomness():
+        _seed_all(config.seed)
+        net = make_net(config)
+    device = getattr(dls, 'device', None) or 'cpu'
+    dtype = forward_dtype(config.precision, device)
+    cbs = [SeedEpochs(config.seed)]
+    if dtype == torch.float16: cbs.append(MixedPrecision())
+    elif dtype is not None: cbs.append(_Autocast(config.precision, device))
+    return Learner(dls, net, loss_func=BCEWithLogitsLossFlat(), opt_func=Adam, lr=config.lr,
+                   metrics=[DiceMetric(), IoUMetric()], cbs=cbs, model_dir=tempfile.gettempdir())
+
+# %% ../nbs/02_train.ipynb #6548a2ae
 def _versions():
     "Versions of what the numbers depend on."
     v = dict(python=platform.python_version(), platform=platform.platform(), threads=torch.get_num_threads())
@@ -231,6 +289,7 @@ def _versions():
         except metadata.PackageNotFoundError: v[p] = None
     return v
 
+# %% ../nbs/02_train.ipynb #4ff9b294
 def _seal(tensors, header):
     "One digest over tensors and header: parts of two files never pass for one."
     h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
@@ -239,6 +298,9 @@ def _seal(tensors, header):
         h.update(f'{k}{t.dtype}{tuple(t.shape)}'.encode())
         h.update(t.reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()
+
+# %% ../nbs/02_train.ipynb #804adc8f
+_FORMAT = 'echomotion-weights-1'
 
 def _write_tensors(path, tensors, header):
     "Write tensors and header as one safetensors file, whole or not at all."
@@ -263,14 +325,15 @@ def save_weights(
     _write_tensors(path, tensors, dict(format=_FORMAT, config=asdict(config), mean=float(mean), std=float(std), info=info or {}))
     return Path(path)
 
-# %% ../nbs/02_train.ipynb #2ed3c645
+# %% ../nbs/02_train.ipynb #684b0506
 def _read_tensors(path, remedy):
     "Tensors and header of a file `_write_tensors` made; anything else is refused with the reason."
     path = Path(path)
     def refuse(why): return ValueError(f'{path}: {why}. {remedy}')
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such file. {remedy}')
-    with path.open('rb') as f: start = f.read(8)
-    if start[:2] == b'PK' or start[:1] == b'\x80' or path.suffix in ('.pkl', '.pickle', '.pth', '.pt'):
+    with path.open('rb') as f: start = f.read(9)
+    text_header = start[8:] == b'{'   # safetensors: eight bytes of length, then JSON
+    if not text_header and (start[:2] == b'PK' or start[:1] == b'\x80' or path.suffix in ('.pkl', '.pickle', '.pth', '.pt')):
         raise refuse('this is a Python pickle (as torch.save and Learner.export write), not safetensors weights. '
                      'Loading a pickle runs whatever code it carries, so it is not opened')
     try:
@@ -287,7 +350,7 @@ def _read_tensors(path, remedy):
         raise refuse('tensors, configuration and statistics do not belong together: one of them was changed after saving')
     return tensors, header
 
-# %% ../nbs/02_train.ipynb #191c03a2
+# %% ../nbs/02_train.ipynb #c2561b51
 _SHIPPED = Path(__file__).parent/'weights'/'quick.safetensors' if '__file__' in globals() else Path('../echomotion/weights/quick.safetensors')
 
 def load_model(
@@ -308,72 +371,50 @@ def load_model(
     if not (0 < mean < 1 and 0 < std < 1): raise refuse(f'its statistics make no sense (mean {mean:g}, std {std:g}; both lie between 0 and 1)')
     if config.arch == 'unet':
         with torch.device('meta'): want = UNet(config.width, config.depth).state_dict()   # shapes only: no memory yet
-    else: want = make_net(replace(config, pretrained=False)).state_dict()
+    else:
+        with torch.random.fork_rng(devices=[]): want = make_net(replace(config, pretrained=False)).state_dict()
     differ = [k for k in {**want, **tensors} if k not in want or k not in tensors or want[k].shape != tensors[k].shape]
     if differ:
         shape = lambda d: tuple(d[differ[0]].shape) if differ[0] in d else 'absent'
         raise refuse(f'the tensors are not those of its configuration (arch {config.arch}, width {config.width}, depth {config.depth}): '
                      f'{len(differ)} differ, first {differ[0]}: found {shape(tensors)}, expected {shape(want)}')
     if not all(t.isfinite().all() for t in tensors.values()): raise refuse('some weights are NaN or infinite: that training failed')
-    net = make_net(replace(config, pretrained=False))
+    with torch.random.fork_rng(devices=[]): net = make_net(replace(config, pretrained=False))   # the caller's chance stays as it was
     net.load_state_dict(tensors)
     return LVModel(net.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), config, mean, std, header['info'])
 
-# %% ../nbs/02_train.ipynb #0c57af4d
-class Precision(Callback):
-    "Run the forward pass in bfloat16 (CPU or GPU); fastai's own callback knows the GPU only."
-    order = 10
-    def __init__(self, precision, device): self.precision, self.device, self.open = precision, device, None
-    def before_batch(self):
-        self.close()
-        self.open = _autocast(self.precision, self.device)
-        self.open.__enter__()
-    def after_pred(self):
-        self.close()
-        self.learn.pred = self.pred.float()
-    def close(self):
-        if self.open is not None: self.open.__exit__(None, None, None)
-        self.open = None
-    def after_fit(self): self.close()
+# %% ../nbs/02_train.ipynb #723b58fc
+_STATE = 'echomotion-training-state-1'
 
-class SeedEpochs(Callback):
-    "Seed every source of chance with seed + epoch, so that an epoch is the same whether or not training was stopped before it."
-    order = -20
-    def __init__(self, seed): self.seed = seed
-    def before_epoch(self): _seed_all(self.seed + self.epoch, self.learn.dls)
+def _save_state(path, cb):
+    "All that the next epoch depends on: weights, Adam's averages, hyper-parameters, best weights so far, history."
+    opt, tensors, numbers = cb.learn.opt.state_dict(), {}, []
+    for i,s in enumerate(opt['state']):
+        tensors.update({f'opt.{i}.{k}': v for k,v in s.items() if isinstance(v, torch.Tensor)})
+        numbers.append({k: v for k,v in s.items() if not isinstance(v, torch.Tensor)})
+    tensors.update({f'net.{k}': v for k,v in cb.learn.model.state_dict().items()})
+    tensors.update({f'best.{k}': v for k,v in cb.best.items()})
+    hypers = [{k: v if isinstance(v, (bool, int, str)) or v is None else float(v) for k,v in h.items()} for h in opt['hypers']]
+    _write_tensors(path, tensors, dict(format=_STATE, run=cb.record, rows=cb.rows, best_row=cb.best_row, numbers=numbers, hypers=hypers))
 
-def _seed_all(seed, dls=None):
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
-    for dl in (dls.loaders if dls is not None else ()):
-        if hasattr(dl, 'rng'): dl.rng = random.Random(seed)
+# %% ../nbs/02_train.ipynb #b6b578a0
+def _load_state(path, cb, learn):
+    "Put a state back, into tensors laid out as they were, so that the next sums round as they would have."
+    tensors, header = _read_tensors(path, 'Pass resume=False to train from the start.')
+    part = lambda name: {k[len(name) + 1:]: t for k,t in tensors.items() if k.startswith(name + '.')}
+    learn.model.load_state_dict(part('net'))
+    learn.create_opt()
+    params = [p for p,*_ in learn.opt.all_params()]
+    state = [dict(n) for n in header['numbers']]
+    for k,t in part('opt').items():
+        i, key = k.split('.')
+        state[int(i)][key] = torch.empty_like(params[int(i)]).copy_(t)
+    learn.opt.load_state_dict(dict(state=state, hypers=learn.opt.hypers))
+    learn.opt.set_hypers(**{k: [h[k] for h in header['hypers']] for k in header['hypers'][0]})
+    cb.rows, cb.best, cb.best_row, cb.start = header['rows'], part('best'), header['best_row'], len(header['rows'])
 
-@contextlib.contextmanager
-def _own_randomness():
-    "Leave the caller's random generators as they were."
-    a, b = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(): yield
-    finally: random.setstate(a); np.random.set_state(b)
-
-# %% ../nbs/02_train.ipynb #f98a7308
-def lv_learner(
-    dls, # fastai DataLoaders of frames and masks, as `frame_dls` makes
-    config:Config, # what to build and how to train it
-) -> Learner: # network, BCEWithLogits, Adam, Dice and IoU
-    "A fastai Learner for LV segmentation; its first weights depend on `config.seed` alone."
-    with _own_randomness():
-        _seed_all(config.seed)
-        net = make_net(config)
-    device = getattr(dls, 'device', None) or 'cpu'
-    dtype = forward_dtype(config.precision, device)
-    cbs = [SeedEpochs(config.seed)]
-    if dtype == torch.float16: cbs.append(MixedPrecision())
-    elif dtype is not None: cbs.append(Precision(config.precision, device))
-    return Learner(dls, net, loss_func=BCEWithLogitsLossFlat(), opt_func=Adam, lr=config.lr,
-                   metrics=[DiceMetric(), IoUMetric()], cbs=cbs)
-
-# %% ../nbs/02_train.ipynb #a52182b1
-class RunFolder(Callback):
+# %% ../nbs/02_train.ipynb #8a8987c1
+class _RunFolder(Callback):
     "Keep the run on disk after every epoch: resume state first, then history and best weights, each file whole."
     order, remove_on_fetch = 65, True
     def __init__(self, out, config, mean, std, run, has_valid=True):
@@ -413,69 +454,17 @@ class RunFolder(Callback):
         info = {k: v for k,v in self.best_row.items() if k != 'seconds'}
         info.update(epochs_done=len(self.rows), finished=len(self.rows) == self.config.epochs, seed=self.config.seed,
                     frames=self.record['frames'], versions=_versions())
-        tensors = dict(format=_FORMAT, config=asdict(self.config), mean=self.mean, std=self.std, info=info)
-        _write_tensors(self.out/'weights.safetensors', self.best, tensors)
+        header = dict(format=_FORMAT, config=asdict(self.config), mean=self.mean, std=self.std, info=info)
+        _write_tensors(self.out/'weights.safetensors', self.best, header)
 
-# %% ../nbs/02_train.ipynb #c8b4d09e
-_STATE = 'echomotion-training-state-1'
-
-def _save_state(path, cb):
-    "All that the next epoch depends on: weights, Adam's averages, hyper-parameters, best weights so far, history."
-    opt, tensors, numbers = cb.learn.opt.state_dict(), {}, []
-    for i,s in enumerate(opt['state']):
-        tensors.update({f'opt.{i}.{k}': v for k,v in s.items() if isinstance(v, torch.Tensor)})
-        numbers.append({k: v for k,v in s.items() if not isinstance(v, torch.Tensor)})
-    tensors.update({f'net.{k}': v for k,v in cb.learn.model.state_dict().items()})
-    tensors.update({f'best.{k}': v for k,v in cb.best.items()})
-    hypers = [{k: v if isinstance(v, (bool, int, str)) or v is None else float(v) for k,v in h.items()} for h in opt['hypers']]
-    _write_tensors(path, tensors, dict(format=_STATE, run=cb.record, rows=cb.rows, best_row=cb.best_row, numbers=numbers, hypers=hypers))
-
-def _load_state(path, cb, learn):
-    "Put a state back, into tensors laid out as they were, so that the next sums round as they would have."
-    tensors, header = _read_tensors(path, 'Pass resume=False to train from the start.')
-    part = lambda name: {k[len(name) + 1:]: t for k,t in tensors.items() if k.startswith(name + '.')}
-    learn.model.load_state_dict(part('net'))
-    learn.create_opt()
-    params = [p for p,*_ in learn.opt.all_params()]
-    state = [dict(n) for n in header['numbers']]
-    for k,t in part('opt').items():
-        i, key = k.split('.')
-        state[int(i)][key] = torch.empty_like(params[int(i)]).copy_(t)
-    learn.opt.load_state_dict(dict(state=state, hypers=learn.opt.hypers))
-    learn.opt.set_hypers(**{k: [h[k] for h in header['hypers']] for k in header['hypers'][0]})
-    cb.rows, cb.best, cb.best_row, cb.start = header['rows'], part('best'), header['best_row'], len(header['rows'])
-
-# %% ../nbs/02_train.ipynb #08f14659
-def check_frames(
-    frames_dir, # folder of `extract_frames`
-) -> pd.DataFrame: # its index
-    "Read every training and validation mask and refuse what would fail or mislead later: values, sizes, missing files."
-    import cv2
-    frames_dir = Path(frames_dir)
-    df = read_frames(frames_dir)
-    if not (df.split == 'TRAIN').any():
-        raise ValueError(f'{frames_dir}: no frame belongs to split TRAIN ({len(df)} frames in all): check the Split column of FileList.csv')
-    empty = 0
-    for r in df[df.split.isin(['TRAIN', 'VAL'])].itertuples():
-        image, mask = (cv2.imread(str(frames_dir/f), cv2.IMREAD_UNCHANGED) for f in (r.image, r.mask))
-        for f,m in ((r.image, image), (r.mask, mask)):
-            if m is None: raise FileNotFoundError(f'{frames_dir/f}: listed in frames.csv but missing or not an image: delete the folder and run extract_frames again')
-        if image.shape[:2] != mask.shape[:2] or mask.ndim != 2:
-            raise ValueError(f'{frames_dir/r.mask}: the mask is {mask.shape}, its image {image.shape}: they must match, one channel')
-        if mask.max() > 1:
-            raise ValueError(f'{frames_dir/r.mask}: a mask holds 0 (outside) and 1 (inside), this one goes up to {mask.max()}. '
-                             'On a GPU such a mask ends in a "device-side assert"; save it with `mask.astype("uint8")`, not as 0/255')
-        empty += not mask.any()
-    if empty: warnings.warn(f'{frames_dir}: {empty} of {len(df)} masks are empty; the network learns from them that there may be no LV')
-    return df
-
-# %% ../nbs/02_train.ipynb #bb6c84ca
+# %% ../nbs/02_train.ipynb #43db9161
 def _describe(frames_dir, df, dls, config):
     "What a run is: settings, and the frames it learns from."
     digest = hashlib.sha256((Path(frames_dir)/'frames.csv').read_bytes()).hexdigest()
     return dict(config=asdict(config), mean=float(dls.mean), std=float(dls.std), frames_dir=str(Path(frames_dir).resolve()),
                 frames=dict({s: int(n) for s,n in df.split.value_counts().items()}, sha256=digest))
 
+# %% ../nbs/02_train.ipynb #0a763117
 def _same_run(out, run):
     "Refuse to mix two runs in one folder."
     try: old = json.loads((out/'config.json').read_text())
@@ -486,6 +475,7 @@ def _same_run(out, run):
         raise ValueError(f'{out} holds a run with other settings or frames ({"; ".join(differ)}): '
                          'choose another folder, or pass resume=False to replace it')
 
+# %% ../nbs/02_train.ipynb #80bb61fd
 def _begin(out, run):
     "Empty the folder of an older run and write down what this one is."
     for f in ('resume.safetensors', 'weights.safetensors', 'history.csv'): (out/f).unlink(missing_ok=True)
@@ -493,7 +483,28 @@ def _begin(out, run):
     for name,content in (('versions.json', _versions()), ('config.json', run)):
         with whole_file(out/name) as tmp: Path(tmp).write_text(json.dumps(content, indent=1))
 
-# %% ../nbs/02_train.ipynb #9b128906
+def _finished(out):
+    "Whether the run in this folder has done all its epochs."
+    return (out/'weights.safetensors').exists() and bool(load_model(out, 'cpu').info.get('finished'))
+
+# %% ../nbs/02_train.ipynb #9809ac24
+def _fit(frames_dir, df, dls, out, config, run, go_on, progress):
+    "The epochs of a run that are still to do."
+    with _own_randomness(), contextlib.ExitStack() as last:
+        learn = lv_learner(dls, config)
+        keep = _RunFolder(out, config, float(dls.mean), float(dls.std), run, bool((df.split == 'VAL').any()))
+        if go_on and (out/'resume.safetensors').exists():
+            _load_state(out/'resume.safetensors', keep, learn)
+            keep.write()
+        if not progress: last.enter_context(learn.no_bar()); last.enter_context(learn.no_logging())
+        for cb in learn.cbs:
+            if isinstance(cb, _Autocast): last.callback(cb.close)
+        try: learn.fit_one_cycle(config.epochs, config.lr, cbs=keep, start_epoch=keep.start)
+        except KeyboardInterrupt:
+            print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
+            raise
+
+# %% ../nbs/02_train.ipynb #d4105f56
 def train_model(
     frames_dir, # folder of `extract_frames`
     out, # run folder, made if need be
@@ -503,31 +514,18 @@ def train_model(
 ) -> LVModel: # the epoch with the best validation Dice, as read back from disk
     "Train a network on extracted frames; stopped at any moment, the same call goes on after the last whole epoch."
     config = config or preset_config('full' if torch.cuda.is_available() else 'quick')
-    out, df = Path(out), check_frames(frames_dir)
-    has_valid = bool((df.split == 'VAL').any())
-    if not has_valid: warnings.warn(f'{frames_dir}: no frame belongs to split VAL: the last epoch is kept, not the best, and nothing warns of overfitting')
-    dls = frame_dls(frames_dir, size=config.size, bs=config.bs, seed=config.seed, augment=config.augment)
+    out, df = Path(out), read_frames(frames_dir)
+    if not (df.split == 'VAL').any():
+        warnings.warn(f'{frames_dir}: no frame belongs to split VAL: the last epoch is kept, not the best, and nothing warns of overfitting')
+    with _own_randomness():
+        dls = frame_dls(frames_dir, size=config.size, bs=min(config.bs, int((df.split == 'TRAIN').sum()) or 1), seed=config.seed,
+                        augment=config.augment, flip=config.flip)
     run = _describe(frames_dir, df, dls, config)
     out.mkdir(parents=True, exist_ok=True)
-    started = resume and (out/'config.json').exists()
-    if started: _same_run(out, run)
+    go_on = resume and (out/'config.json').exists()
+    if go_on: _same_run(out, run)
     else: _begin(out, run)
-    if started and (out/'weights.safetensors').exists():
-        model = load_model(out)
-        if model.info.get('finished'): return model
-    with _own_randomness():
-        learn = lv_learner(dls, config)
-        keep = RunFolder(out, config, float(dls.mean), float(dls.std), run, has_valid)
-        if started and (out/'resume.safetensors').exists():
-            _load_state(out/'resume.safetensors', keep, learn)
-            keep.write()
-        with contextlib.ExitStack() as stack:
-            if not progress: stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
-            if hasattr(learn, 'precision'): stack.callback(learn.precision.close)
-            try: learn.fit_one_cycle(config.epochs, config.lr, cbs=keep, start_epoch=keep.start)
-            except KeyboardInterrupt:
-                print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
-                raise
+    if not (go_on and _finished(out)): _fit(frames_dir, df, dls, out, config, run, go_on, progress)
     return load_model(out)
 
 # %% ../nbs/02_train.ipynb #3366bd55
