@@ -135,12 +135,13 @@ def why_nan(
         why[f'auc_{c}'] = f'{k} of {len(true)} clips have a true EF below {c}: one class is missing'
     return {k: why[k] for k in why if np.isnan(m[k])}
 
-# %% ../nbs/04_evaluate.ipynb #e91b5851
+# %% ../nbs/04_evaluate.ipynb #325d1ee8
 def _rows_of(patient):
     "For each patient the rows that are theirs"
     codes = pd.factorize(np.asarray(patient))[0]
     return np.split(np.argsort(codes, kind='stable'), np.cumsum(np.bincount(codes))[:-1])
 
+# %% ../nbs/04_evaluate.ipynb #ed4a0a70
 def bootstrap(
     fn, # function of the arrays -> float, or dict of floats
     *arrays, # each (n, ...), rows that belong together
@@ -353,7 +354,7 @@ def predict_dataset(
     _warn_failed(table)
     return table
 
-# %% ../nbs/04_evaluate.ipynb #58af77ea
+# %% ../nbs/04_evaluate.ipynb #6f6d9ecb
 def _bar(items, progress):
     if not (progress and items): return items
     from fastprogress.fastprogress import progress_bar
@@ -361,6 +362,7 @@ def _bar(items, progress):
     bar.comment = 'measuring clips'
     return bar
 
+# %% ../nbs/04_evaluate.ipynb #ed65f8d1
 def _warn_failed(table):
     bad = table[table.error != '']
     if not len(bad): return
@@ -382,6 +384,7 @@ def _run_record(echonet, model, split, maker):
     net = dict(config=asdict(model.config), info=model.info, mean=float(model.mean), std=float(model.std)) if hasattr(model, 'net') else dict(function=getattr(model, '__name__', str(model)))
     return dict(data=data, model=net, fingerprint=maker, versions=_versions(), date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
+# %% ../nbs/04_evaluate.ipynb #9851a48f
 def read_predictions(
     out:str|Path, # folder that `predict_dataset` wrote, or its predictions.csv
 ) -> pd.DataFrame: # as `predict_dataset` returned it
@@ -495,7 +498,7 @@ def _curve(ax, result, volumes=None):
         ax.plot(t, volumes*result.beats.edv.median()/np.median(volumes[eds]), c=OKABE_ITO['orange'], lw=1.4, zorder=0, label='true, scaled to agree at ED')
     if len(eds): ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, fontsize=8, frameon=False)
 
-# %% ../nbs/04_evaluate.ipynb #e8f53b84
+# %% ../nbs/04_evaluate.ipynb #bd3f45a4
 def plot_examples(
     out:str|Path, # folder that `predict_dataset` wrote
     echonet, # the `EchoNet` that was measured
@@ -511,7 +514,7 @@ def plot_examples(
             for ax, (phase, t, picture) in zip(row, _pictures(echonet, clip, result)):
                 ax.imshow(picture); ax.set_title(f'{word}: {phase}, frame {t}')
             _curve(row[2], result, echonet.volumes(name))
-            row[2].annotate(f'EF {result.ef:.0f}%, true {echonet.clips.EF[name]:.0f}%', (.5, .03), xycoords='axes fraction', ha='center')
+            row[2].set_xlabel(f'{row[2].get_xlabel()}; EF {result.ef:.0f}%, true {echonet.clips.EF[name]:.0f}%')
     return axs
 
 # %% ../nbs/04_evaluate.ipynb #b1e53977
@@ -571,7 +574,7 @@ def _num(x, digits=2): return '–' if x is None or not np.isfinite(x) else f'{x
 def _interval(f, digits=2): return '–' if not np.isfinite(f['low']) else f"{_num(f['low'], digits)} to {_num(f['high'], digits)}"
 def _percent(x): return '–' if not np.isfinite(x) else f'{x:.0f}%'
 
-# %% ../nbs/04_evaluate.ipynb #82e9489c
+# %% ../nbs/04_evaluate.ipynb #3a7a2a1d
 def _tiles(metrics):
     "The five figures of the published system, large"
     named, f = dict(dice='Dice', iou='IoU', mae='EF MAE, points', r2='EF R²', pearson='EF Pearson r'), metrics['figures']
@@ -580,6 +583,7 @@ def _tiles(metrics):
         f'<div class="tile"><span class="small mute">{word}</span><b>{_num(f[k]["value"], digits.get(k, 2))}</b>'
         f'<span class="small">95%: {_interval(f[k], digits.get(k, 2))}</span><br><span class="small mute">published: {PUBLISHED[k]}</span></div>' for k, word in named.items()) + '</div>'
 
+# %% ../nbs/04_evaluate.ipynb #f095361b
 def _cell(f, digits): return f'<td class="n"><b>{_num(f["value"], digits)}</b><br><span class="small mute">{_interval(f, digits)}</span></td>'
 def _grid(head, rows): return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 def _head(first, *others): return f'<th scope="col">{first}</th>' + ''.join(f'<th class="n" scope="col">{o}</th>' for o in others)
@@ -635,7 +639,7 @@ def _examples(out, echonet, predictions):
                       f'EF {_percent(row.ef)} by volume, {_percent(row.area_ef)} by area; true {_percent(row.ef_true)}. {_doubt_list(result.doubts)}')
     return body or '<p>No clip has both a measured and a true EF.</p>'
 
-# %% ../nbs/04_evaluate.ipynb #62862301
+# %% ../nbs/04_evaluate.ipynb #a871322c
 def _animation(clip, result, limit=1_500_000):
     "The clip with its outline as an inline animation, coarser where it would be too large"
     with tempfile.TemporaryDirectory() as d:
@@ -648,6 +652,7 @@ def _animation(clip, result, limit=1_500_000):
     return (f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_data(_webp(picture), "webp")}">'
             f'<img src="{_data(raw, "webp")}" alt="{html.escape(clip.name)}: the clip with the outline of the LV and its volume curve"></picture>')
 
+# %% ../nbs/04_evaluate.ipynb #9a4ff854
 def _real_clips(out, real, predictions):
     "(clip, result) of whatever the caller gave as `real`"
     is_pair = isinstance(real, tuple) and len(real) == 2 and hasattr(real[1], 'beats')
@@ -699,7 +704,7 @@ def _provenance(metrics):
     listed = ''.join(f'<dt>{k}</dt><dd>{html.escape(str(v))}</dd>' for k, v in items.items() if v)
     return f'<dl class="small">{listed}</dl><details><summary>Configuration of the network</summary><pre>{html.escape(json.dumps(_no_nan(model), indent=1, default=str))}</pre></details>'
 
-# %% ../nbs/04_evaluate.ipynb #7fb9f697
+# %% ../nbs/04_evaluate.ipynb #65660d5d
 def _caution(echonet, metrics):
     "What the comparison with the published figures is worth"
     if echonet.truth is not None:
@@ -708,6 +713,7 @@ def _caution(echonet, metrics):
     return (f'The figures here were measured on the data set <b>{html.escape(Path(echonet.path).name)}</b> (split {html.escape(", ".join(metrics["counts"]["splits"]))}), the published ones on the test split of EchoNet-Dynamic. '
             'Only where these are the same clips is the comparison like for like.')
 
+# %% ../nbs/04_evaluate.ipynb #2049a6ff
 def write_report(
     out:str|Path, # folder that `predict_dataset` and `evaluate` wrote; the report goes there
     echonet, # the `EchoNet` that was evaluated
