@@ -179,7 +179,7 @@ def _read_video(path):
         notes.append(f'the file is damaged: {len(pictures)} of {promised} frames can be read, so frame numbers may be off; copy it again')
     return pictures, fps if 0 < fps < 1000 else np.nan, notes
 
-# %% ../nbs/00_data.ipynb #6396e344
+# %% ../nbs/00_data.ipynb #d8e56153
 def _read_gif(path):
     "RGB pictures, fps and notes of a GIF or WebP animation"
     from PIL import Image, ImageSequence
@@ -188,7 +188,10 @@ def _read_gif(path):
         for p in ImageSequence.Iterator(im):
             pictures.append(np.asarray(p.convert('RGB')))
             ms.append(p.info.get('duration', 0))
-    return pictures, 1000/np.mean(ms) if np.mean(ms) else np.nan, []
+    step = np.median(ms)
+    if not step > 0: return pictures, np.nan, []
+    times = [int(np.clip(round(t/step), 1, 4)) for t in ms[:-1]] + [1]  # writers merge equal frames into a longer one; a pause at the end is no frame
+    return [p for p, n in zip(pictures, times) for _ in range(n)], 1000/step, []
 
 # %% ../nbs/00_data.ipynb #d2103016
 def _read_folder(path):

@@ -263,6 +263,26 @@ def test_dicom_region_elsewhere_gives_no_pixel_size(tmp_path):
     assert clip.pixel_mm is None and any('not where the sector is' in n for n in clip.notes)
 
 
+@pytest.mark.parametrize('suffix', ['mp4', 'avi'])
+def test_ecg_strip_and_text_of_a_screen_are_left_out(tmp_path, suffix):
+    real = data.resize_clip(data.example_clip(), 400).frames
+    picture = np.zeros((len(real), 480, 640, 3), np.uint8)
+    picture[:, 20:420, 60:460] = real[..., None]
+    kind = {'mp4': 'mp4v', 'avi': 'MJPG'}[suffix]
+    out = cv2.VideoWriter(str(tmp_path/f'screen.{suffix}'), cv2.VideoWriter_fourcc(*kind), 25, (640, 480))
+    for t, p in enumerate(picture):
+        cv2.putText(p, 'HR 72  MI 1.1', (480, 60), 0, .6, (220, 220, 220), 1)
+        x = np.arange(60, 60 + 400*(t + 1)//len(real))
+        y = (455 - 15*np.exp(-((x % 130 - 60)/4)**2)).astype(int)
+        cv2.polylines(p, [np.stack([x, y], 1)], False, (0, 220, 0), 1)
+        out.write(p)
+    out.release()
+    clip = read_clip(tmp_path/f'screen.{suffix}')
+    rows, columns = np.array([n.split('rows ')[1].replace(',', '').split() for n in clip.notes if 'rows' in n][0])[[0, 2]].astype(int), clip.shape[2]
+    assert 60 < rows[0] < 80 and 360 < rows[1] < 380 and 395 < columns < 412, clip.notes
+    assert clip.shape[1] == clip.shape[2] and not clip.frames[:, ~clip.sector].any()
+
+
 # ---------------------------------------------------------------- tracings
 def shifted(folder, name, **change):
     def apply(d):
