@@ -350,9 +350,10 @@ def _read_tensors(path, remedy):
         raise refuse('tensors, configuration and statistics do not belong together: one of them was changed after saving')
     return tensors, header
 
-# %% ../nbs/02_train.ipynb #c2561b51
+# %% ../nbs/02_train.ipynb #12586d59
 _SHIPPED = Path(__file__).parent/'weights'/'quick.safetensors' if '__file__' in globals() else Path('../echomotion/weights/quick.safetensors')
 
+# %% ../nbs/02_train.ipynb #4686d35a
 def load_model(
     path=None, # weights file or run folder; None for the weights that come with the package
     device=None, # where to run; the GPU if there is one
