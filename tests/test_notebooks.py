@@ -1,5 +1,6 @@
 """The notebooks are clean, the library is in step with them, and every notebook runs."""
 import ast
+import builtins
 import os
 import re
 import shutil
@@ -92,7 +93,7 @@ def test_notebook_is_fit_to_publish(path):
             assert out.get('execution_count') is None
     unknown = {d for c in code_cells(nb) for d in directives(c['source'])} - {
         'default_exp', 'export', 'exports', 'exporti', 'hide', 'hide_line', 'hide_input', 'code-fold', 'code-summary', 'echo', 'output',
-        'eval', 'slow', 'cuda', 'label', 'fig-cap', 'fig-alt', 'warning', 'filter_stream', 'hide_output', 'column', 'layout-ncol'}
+        'eval', 'slow', 'cuda', 'label', 'fig-cap', 'fig-alt', 'warning', 'filter_stream', 'column', 'layout-ncol'}
     assert not unknown, f'unknown directives {unknown}'
     hidden = [c for c in code_cells(nb) if re.search(r'^#\|\s*eval:\s*false', c['source'], re.M | re.I)]
     assert not hidden, 'a cell that is never run: ' + hidden[0]['source'][:80]
@@ -108,6 +109,23 @@ def test_notebook_opens_in_colab(path):
     assert BADGE.format(name=path.name) in top, 'the Colab badge of this notebook'
     assert COLAB in [c['source'] for c in code_cells(nb)[:4]], 'the Colab cell, the same in every notebook'
     assert 'nbdev_export()' in code_cells(nb)[-1]['source'], 'the last cell exports'
+
+
+@pytest.mark.parametrize('path', COURSE, ids=[p.stem for p in COURSE])
+def test_imports_stand_alone(path):
+    "To build the site nbdev runs the cells with imports or exports and no others, so such a cell cannot use what others made"
+    known = set(dir(builtins))
+    for cell in code_cells(read_notebook(path)):
+        body = ast.parse(plain(cell['source'])).body
+        imports = any(isinstance(n, (ast.Import, ast.ImportFrom)) for stmt in body for n in ast.walk(stmt))
+        if 'nbdev_export()' in cell['source'] or not imports and not directives(cell['source']) & {'export', 'exports', 'exporti'}: continue
+        nodes = [n for stmt in body for n in ast.walk(stmt)]
+        known |= {a.asname or a.name.split('.')[0] for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+        known |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))} | {n.arg for n in nodes if isinstance(n, ast.arg)}
+        known |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} | {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
+        if '*' in known or not imports: continue
+        missing = {n.id for n in nodes if isinstance(n, ast.Name)} - known
+        assert not missing, f"{sorted(missing)} come from other cells; put the imports into a cell of their own: {cell['source'][:80]!r}"
 
 
 @pytest.mark.parametrize('path', COURSE, ids=[p.stem for p in COURSE])
