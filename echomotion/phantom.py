@@ -498,11 +498,11 @@ def render(heart:Heart, # what beats
     clip = Clip(frames, fps=float(scanner.fps), name=name, pixel_mm=sim.pixel_mm, sector=sim.sector)
     return Phantom(clip, masks, volumes, *_measured_beat(volumes), heart, view, scanner)
 
-# %% ../nbs/05_phantom.ipynb #fb17b56e
+# %% ../nbs/05_phantom.ipynb #443e1d65
 RANGES = dict(length_ratio=(1.45, 2.15), widest=(.48, .72), bluntness=(1.7, 2.8), base_taper=(.08, .38), ovality=(0, .12), oval_deg=(0, 180),
     wall_mm=(6.5, 13), septum_ratio=(.9, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
     atrial_kick=(.1, .38), phase=(0, 1), papillary=(0, 1.2), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2), heart_rate=(50, 105),
-    rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-8, 8), offset=(-4, 4), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
+    rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-6, 6), offset=(-3, 3), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
     sector=(70, 100), steer=(-3, 3), top=(-.03, .08), zoom=(.95, 1.12), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
     focus=(60, 130), defocus=(.2, 1), dyn_range=(42, 68), gain=(-15, 6), gamma=(.8, 1.8), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
     noise=(-62, -36), haze=(.01, .18), clutter=(.05, 1.6), clutter_mm=(12, 40), dropout=(.2, .95), specular=(.4, 2), shadow=(0, .8), background=(-40, -8),
@@ -598,14 +598,14 @@ def reader_tracing(mask:np.ndarray, # bool (H, W), the true cavity
     first = np.concatenate([axis[:2] + start*along, axis[2:] + end*along])
     return np.concatenate([first[None], out])
 
-# %% ../nbs/05_phantom.ipynb #7b3948b1
+# %% ../nbs/05_phantom.ipynb #8a0614c2
 def _write_clip(job):
     "One clip of a data set: video, masks, volumes; returns its rows"
     path, name, seed, size, n_frames, difficulty, ranges = job
     cv2.setNumThreads(1)
     heart, view, scanner = draw_parameters(seed, difficulty, ranges)
     rng = np.random.default_rng([seed, 9])
-    beats = rng.uniform(1.25, 2.2)
+    beats = rng.uniform(1.15, 1.9)
     n = n_frames or int(np.clip(beats*60/heart.heart_rate*scanner.fps, 24, 120))
     p = render(heart, view, scanner, size, n, seed, name)
     truth, ed, es = dict(asdict(heart), **asdict(view), **asdict(scanner)), p.ed, p.es
@@ -642,19 +642,19 @@ def _claim_folder(path, recipe):
     for sub in ('Videos', 'Masks', 'Volumes', 'Records'): (path/sub).mkdir(parents=True, exist_ok=True)
     with whole_file(mark) as f: f.write_text(json.dumps(recipe))
 
-# %% ../nbs/05_phantom.ipynb #e1fdef7a
+# %% ../nbs/05_phantom.ipynb #1c96760b
 def write_phantom_dataset(path:str, # folder to write; may hold part of the same data set
-                          n:dict=None, # clips a split; None: dict(TRAIN=400, VAL=40, TEST=48)
+                          n:dict=None, # clips a split; None: dict(TRAIN=600, VAL=48, TEST=48)
                           size:int=112, # pixels
                           seed:int=0, # same seed, same bytes, on any number of workers
                           difficulty:str='typical', # 'clean', 'typical' or 'hard'
-                          n_frames:int=None, # frames a clip; None: 1.25 to 2.2 beats
+                          n_frames:int=None, # frames a clip; None: 1.15 to 1.9 beats
                           ranges:dict=None, # name -> (low, high), to change single ranges
                           workers:int=None, # processes; None: one a core
                           progress:bool=True, # show a bar
     ) -> EchoNet: # the data set, as `read_echonet` reads it
     "Write phantoms in the EchoNet-Dynamic layout; a second call goes on where the first one stopped"
-    path, n = Path(path), n or dict(TRAIN=400, VAL=40, TEST=48)
+    path, n = Path(path), n or dict(TRAIN=600, VAL=48, TEST=48)
     recipe = dict(n=n, size=size, seed=seed, difficulty=difficulty, n_frames=n_frames, ranges=ranges)
     _claim_folder(path, recipe)
     splits = [s for s, k in n.items() for _ in range(k)]

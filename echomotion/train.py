@@ -106,17 +106,17 @@ class IoUMetric(_OverlapMetric):
     "fastai metric: `iou` of each image at threshold 0.5, averaged over images."
     func = iou
 
-# %% ../nbs/02_train.ipynb #86c08e5e
+# %% ../nbs/02_train.ipynb #3b6a5ed5
 @dataclass(frozen=True)
 class Config:
     "All that decides a training run, apart from the frames."
     preset:str='quick'     # where the values came from
     arch:str='unet'        # 'unet', or a ResNet of torchvision as encoder: 'resnet34'
     size:int=112           # side of the square image, pixels
-    width:int=12           # U-Net: channels at full resolution
+    width:int=16           # U-Net: channels at full resolution
     depth:int=4            # U-Net: how many times the image is halved
     bs:int=16              # images a batch
-    epochs:int=10          # passes over the training frames
+    epochs:int=14          # passes over the training frames
     lr:float=4e-3          # highest learning rate of the one-cycle schedule
     seed:int=0             # fixes first weights, shuffling and augmentation
     augment:bool=True      # change the training images as ultrasound changes
