@@ -610,7 +610,7 @@ def _read_table(path, needed, what):
         raise ValueError(f'{path}: no column {c!r}' + (f', but {others[near[0]]!r}: rename it to {c!r}' if near else f'; it has {", ".join(map(repr, df.columns))}'))
     return df
 
-# %% ../nbs/00_data.ipynb #75dea748
+# %% ../nbs/00_data.ipynb #d014aeb2
 def _warn_skipped(path, skipped, what='skipped'):
     "One warning for all that was left out, counted and named by reason"
     if not skipped: return
@@ -618,8 +618,9 @@ def _warn_skipped(path, skipped, what='skipped'):
     for name, reason in skipped: kinds.setdefault(re.sub(r'\d+(\.\d+)?', 'N', reason.split(' (')[0]), []).append((name, reason))
     lines = []
     for group in kinds.values():
-        more = f' and {len(group) - 5} more' if len(group) > 5 else ''
-        lines.append(f'{len(group)}: {group[0][1]}: {", ".join(str(n) for n, _ in group[:5])}{more}')
+        names = list(dict.fromkeys(str(n) for n, _ in group))
+        more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+        lines.append(f'{len(group)}: {group[0][1]}: {", ".join(names[:5])}{more}')
     warnings.warn(f'{path}: {len({n for n, _ in skipped})} clips {what}:\n  ' + '\n  '.join(lines), stacklevel=3)
 
 # %% ../nbs/00_data.ipynb #3d9464cb
