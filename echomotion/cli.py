@@ -191,11 +191,11 @@ def run_phantom(
     print(f'{args.out}: {len(echonet.names())} simulated clips ({counts}), with the true mask and volume of every frame')
     return 0
 
-# %% ../nbs/07_cli.ipynb #ab6c0f5c
+# %% ../nbs/07_cli.ipynb #21527a58
 def pick_config(
     preset='auto',  # 'quick', 'full', or 'auto': full where there is a GPU
     **changes       # fields of `Config`; those that are None stay as the preset has them
-) -> 'Config':      # the preset with those changes
+) -> object:        # a `Config`: the preset with those changes
     "The training configuration that the options ask for"
     from echomotion.train import preset_config
     if preset == 'auto':

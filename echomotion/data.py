@@ -989,7 +989,7 @@ def frame_dls(
     augment:bool=True, # change the training pictures on the fly, see `augment_batch`
     device=None, # torch device; None: fastai's choice
     flip:float=0., # share of the training pictures to mirror left and right
-) -> 'DataLoaders': # fastai DataLoaders of grey pictures and masks; `.mean` and `.std` are those of TRAIN
+) -> object: # fastai DataLoaders of grey pictures and masks; `.mean` and `.std` are those of TRAIN
     "DataLoaders for training: frames in memory, normalised with the statistics of TRAIN, augmented in batches"
     import random, torch
     from fastai.vision.all import DataBlock, IndexSplitter, TransformBlock, default_device

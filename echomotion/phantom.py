@@ -598,7 +598,7 @@ def reader_tracing(mask:np.ndarray, # bool (H, W), the true cavity
     first = np.concatenate([axis[:2] + start*along, axis[2:] + end*along])
     return np.concatenate([first[None], out])
 
-# %% ../nbs/05_phantom.ipynb #8a0614c2
+# %% ../nbs/05_phantom.ipynb #a1dfb703
 def _write_clip(job):
     "One clip of a data set: video, masks, volumes; returns its rows"
     path, name, seed, size, n_frames, difficulty, ranges = job
@@ -617,6 +617,7 @@ def _write_clip(job):
     habit, tracing = rng.normal(0, .5), {}
     for frame in (ed, es):
         seen = int(np.clip(frame + rng.choice([-1, 0, 0, 0, 1]), 0, n - 1))  # a reader's frame is not exact
+        if seen in tracing: seen += 1 if seen < n - 1 else -1
         tracing[seen] = reader_tracing(p.masks[seen], rng, habit)
     row = dict(FileName=name, EF=p.ef, ESV=p.esv, EDV=p.edv, FrameHeight=size, FrameWidth=size, FPS=scanner.fps, NumberOfFrames=n)
     return row, tracing, truth

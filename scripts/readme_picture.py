@@ -20,12 +20,13 @@ def main(run):
     run, clip = Path(run), example_clip()
     result, table = clip_ef(clip, load_model(run/'weights.safetensors')), read_predictions(run)
     table = table[table.split == 'TEST']
+    brighter = (255*(clip.frames/255)**.6).astype('uint8')  # for small pictures on a white page
     with plot_style():
         fig, axes = plt.subplots(1, 4, figsize=(12, 3), width_ratios=[1, 1, 1.7, 1.2])
         cut = slice(0, int(clip.shape[1]*.82)), slice(int(clip.shape[2]*.12), int(clip.shape[2]*.88))
         for ax, name, frame in zip(axes, ('end-diastole', 'end-systole'), (result.ed, result.es)):
-            ax.imshow(overlay(clip.frames[frame][cut], result.masks[frame][cut], scale=3)); ax.set_title(f'real cine: {name}'); ax.axis('off')
-        plot_ef_curve(result, axes[2]); axes[2].set_title('its volume curve')
+            ax.imshow(overlay(brighter[frame][cut], result.masks[frame][cut], scale=3)); ax.set_title(f'real cine: {name}'); ax.axis('off')
+        plot_ef_curve(result, axes[2]); axes[2].set_title('')
         plot_scatter(table.ef_true, table.ef, axes[3]); axes[3].set_title(f'{len(table)} simulated clips')
         fig.tight_layout()
         target = Path(__file__).parent.parent/'nbs'/'images'/'demo.png'
