@@ -22,7 +22,7 @@ def main(run):
     table = table[table.split == 'TEST']
     brighter = (255*(clip.frames/255)**.6).astype('uint8')  # for small pictures on a white page
     with plot_style():
-        fig, axes = plt.subplots(1, 4, figsize=(12, 3), width_ratios=[1, 1, 1.7, 1.2])
+        fig, axes = plt.subplots(1, 4, figsize=(13, 3), width_ratios=[1, 1, 2.1, 1.2])
         cut = slice(0, int(clip.shape[1]*.82)), slice(int(clip.shape[2]*.12), int(clip.shape[2]*.88))
         for ax, name, frame in zip(axes, ('end-diastole', 'end-systole'), (result.ed, result.es)):
             ax.imshow(overlay(brighter[frame][cut], result.masks[frame][cut], scale=3)); ax.set_title(f'real cine: {name}'); ax.axis('off')
