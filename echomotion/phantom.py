@@ -106,7 +106,7 @@ class Scanner:
     jpeg: int = 90             # JPEG quality of the stored clip
     fps: float = 50.           # Hz
 
-# %% ../nbs/05_phantom.ipynb #d43fbff4
+# %% ../nbs/05_phantom.ipynb #039080d8
 LIMITS = dict(edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 3), widest=(.3, .9), bluntness=(1.2, 4),
     base_taper=(0, .6), ovality=(0, .3), wall_mm=(3, 25), septum_ratio=(.5, 2.5), shortening=(0, .35), defect=(0, 1.5),
     aneurysm=(0, 1.2), rv=(.3, 2), la=(.3, 2), ra=(.3, 2), aorta=(0, 1.6), rr_var=(0, .4), ef_var=(0, .3), atrial_kick=(0, .6),
@@ -115,17 +115,19 @@ LIMITS = dict(edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 
     beam_deg=(.3, 12), dyn_range=(20, 100), gamma=(.3, 3), haze=(0, 1), clutter=(0, 10), dropout=(0, 1), shadow=(0, 2),
     lung=(0, 1), persistence=(0, .95), blur=(0, 4), jpeg=(20, 100), fps=(5, 300)) # the range allowed for each parameter
 
+# %% ../nbs/05_phantom.ipynb #8d1736c5
 def _check(part):
     for f in fields(part):
         value, limit = getattr(part, f.name), LIMITS.get(f.name)
         if limit and not limit[0] <= value <= limit[1]:  # also catches NaN
             raise ValueError(f'{type(part).__name__}: {f.name}={value} is outside {limit[0]} to {limit[1]}')
 
-# %% ../nbs/05_phantom.ipynb #f686b8cf
+# %% ../nbs/05_phantom.ipynb #7e1b7d1e
 def _smoothstep(x):
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2*x)
 
+# %% ../nbs/05_phantom.ipynb #c75b43ed
 def _one_beat(x, rr, edv, esv, next_edv, kick):
     "Volume at the times `x` (s) after the start of a beat that lasts `rr` seconds"
     rate = 60/rr
@@ -208,7 +210,7 @@ class Ventricle:
         outer = np.sqrt(np.maximum(np.maximum(inner, 0)**2 + muscle*self.length/L, 0))
         return L, k, inner, np.where(self.outer0 < 0, self.outer0, outer)
 
-# %% ../nbs/05_phantom.ipynb #8d0c286c
+# %% ../nbs/05_phantom.ipynb #e1688130
 def _polar_grid(scanner, size):
     beams = int(round(96*size/112*math.sqrt(scanner.sector/90)))
     depths = int(round(232*size/112))
@@ -217,6 +219,7 @@ def _polar_grid(scanner, size):
     phi = (math.radians(scanner.steer) + np.linspace(-half, half, beams)).astype(np.float32)[None]
     return r, phi
 
+# %% ../nbs/05_phantom.ipynb #ea5018da
 def _scan_conversion(scanner, size):
     "For each pixel of the picture the beam and depth it shows; which pixels lie in the sector; mm in a pixel (row, column)"
     r, phi = _polar_grid(scanner, size)
@@ -229,34 +232,46 @@ def _scan_conversion(scanner, size):
     inside = (depth >= 0) & (depth <= len(r) - 1) & (beam >= 0) & (beam <= phi.size - 1) & (Y > 0)
     return beam.astype(np.float32), depth.astype(np.float32), inside, (mm, mm*scanner.stretch)
 
-# %% ../nbs/05_phantom.ipynb #24cce98e
+# %% ../nbs/05_phantom.ipynb #f9364cdf
 def _f32(x): return np.float32(x)
+
+# %% ../nbs/05_phantom.ipynb #4c0dbb3c
 def _amplitude(db): return _f32(10**(db/20))
+
+# %% ../nbs/05_phantom.ipynb #24d03551
 def _inside(distance, width): return np.clip(_f32(.5) - distance*_f32(1/width), 0, 1)
 
+# %% ../nbs/05_phantom.ipynb #5f760dfc
 def _ellipsoid(x, y, z, centre, axes):
     q = [(v - _f32(c))*_f32(1/a) for v, c, a in zip((x, y, z), centre, axes)]
     return (np.sqrt(q[0]*q[0] + q[1]*q[1] + q[2]*q[2]) - 1)*_f32(min(axes))
 
+# %% ../nbs/05_phantom.ipynb #acca27c3
 def _to_line(x, y, x0, y0, x1, y1):
     x0, y0, dx, dy = _f32(x0), _f32(y0), _f32(x1 - x0), _f32(y1 - y0)
     along = np.clip(((x - x0)*dx + (y - y0)*dy)/(dx*dx + dy*dy), 0, 1)
     return np.sqrt((x - x0 - along*dx)**2 + (y - y0 - along*dy)**2)
 
+# %% ../nbs/05_phantom.ipynb #e0082d9c
 def _smooth_field(rng, shape, cells):
     noise = rng.standard_normal([max(2, c) for c in cells], dtype=np.float32)
     return cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
+# %% ../nbs/05_phantom.ipynb #ae912121
 def _blurred_noise(rng, n, sigma):
     noise = cv2.GaussianBlur(rng.standard_normal((n, n), dtype=np.float32), (0, 0), sigma)
     return noise/noise.std()
 
-# %% ../nbs/05_phantom.ipynb #1f88b7bc
+# %% ../nbs/05_phantom.ipynb #80493448
 class Simulator:
     "Renders the frames of one clip: holds all that does not change from frame to frame"
-    def __init__(self, heart:Heart, view:View, scanner:Scanner, # what is scanned, from where, with what
+    def __init__(self,
+                 heart:Heart, # what is scanned
+                 view:View, # from where
+                 scanner:Scanner, # with what
                  size:int=112, # pixels, width and height of the picture
-                 seed:int=0): # same seed, same clip
+                 seed:int=0, # same seed, same clip
+        ):
         for part in (heart, view, scanner): _check(part)
         if size < 32: raise ValueError(f'size={size} is outside 32 and more')
         self.heart, self.view, self.scanner, self.size = heart, view, scanner, size
@@ -343,7 +358,7 @@ def _chambers(sim, x, y, z, d_outer, L, k, systole):
         aorta = np.maximum(np.sqrt(away) - f(11*h.aorta), np.abs(along - 12) - 24)
     return la, rv, ra, aorta, width, reach
 
-# %% ../nbs/05_phantom.ipynb #24e12153
+# %% ../nbs/05_phantom.ipynb #0bdb5949
 def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     "How much of a valve leaflet lies at each sample, 0 to 1"
     h = sim.heart
@@ -354,6 +369,7 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening), .97*L - (3 + 11*opening))
     return np.maximum(leaf, .8*np.exp(thin*tricuspid*tricuspid)*(d_outer > 0)), annulus
 
+# %% ../nbs/05_phantom.ipynb #aba62844
 def _muscles(sim, x, y, z, L, k):
     "The two papillary muscles, 0 to 1"
     muscle = _f32(0)
@@ -466,13 +482,14 @@ class Phantom:
     @property
     def ef(self): return 100*(self.edv - self.esv)/self.edv
 
-# %% ../nbs/05_phantom.ipynb #375ae0ec
+# %% ../nbs/05_phantom.ipynb #f6a38b04
 def _measured_beat(volumes):
     "The frames (ED, ES) of the beat with the largest fall in volume"
     fall = np.maximum.accumulate(volumes) - volumes
     es = int(fall.argmax())
     return int(volumes[:es + 1].argmax()), es
 
+# %% ../nbs/05_phantom.ipynb #291de166
 def render(heart:Heart, # what beats
            view:View=View(), # the plane
            scanner:Scanner=Scanner(), # the machine
@@ -514,7 +531,7 @@ CLEAN = dict(gain=(-3, 3), blood=(-48, -38), noise=(-70, -55), haze=(0, .03), cl
     axial_mm=(.5, .9), attenuation=(0, .03), foreshorten=(-2, 2), offset=(-1, 1), rotation=(-5, 5), lung=(0, .3)) # what 'clean' changes of it
 DIFFICULTIES = dict(clean={**RANGES, **CLEAN}, typical=RANGES, hard={**RANGES, **HARD}) # ranges by name
 
-# %% ../nbs/05_phantom.ipynb #587f92e6
+# %% ../nbs/05_phantom.ipynb #14d45f0b
 def _draw_heart(rng, values):
     "Most hearts are healthy; failing ones are larger, rounder and often scarred"
     ef = float(np.clip(rng.normal(60, 7) if rng.random() < .62 else rng.uniform(12, 58), 10, 80))
@@ -532,6 +549,7 @@ def _draw_heart(rng, values):
     if rng.random() < .3: h['aorta'] = float(rng.uniform(.7, 1.3))
     return Heart(edv=edv, ef=ef, **h)
 
+# %% ../nbs/05_phantom.ipynb #934e2f65
 def _in_sector(lv, view, scanner):
     "Share of the cavity's outline at end-diastole that the picture shows"
     s = np.linspace(.03, 1, 12); r = lv.radius*lv.profile(s); tilt = math.radians(view.tilt)
@@ -622,7 +640,7 @@ def _write_clip(job):
     row = dict(FileName=name, EF=p.ef, ESV=p.esv, EDV=p.edv, FrameHeight=size, FrameWidth=size, FPS=scanner.fps, NumberOfFrames=n)
     return row, tracing, truth
 
-# %% ../nbs/05_phantom.ipynb #a654891a
+# %% ../nbs/05_phantom.ipynb #f7afed7a
 def _clip_job(job):
     path, name = job[:2]
     record = path/'Records'/f'{name}.json'
@@ -632,6 +650,7 @@ def _clip_job(job):
     with whole_file(record) as f: f.write_text(json.dumps(rows))
     return rows
 
+# %% ../nbs/05_phantom.ipynb #7e1c9896
 def _claim_folder(path, recipe):
     "Make the folder ours, or refuse"
     mark = path/'recipe.json'
@@ -667,7 +686,7 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
     write_echonet_csv(path, clips, tracings)
     return read_echonet(path)
 
-# %% ../nbs/05_phantom.ipynb #49503405
+# %% ../nbs/05_phantom.ipynb #2fbb8df0
 def _few_frames(job):
     "Pictures and true masks of one heart at a few moments of a beat; returns their rows"
     out, name, split, seed, size, count, difficulty, ranges = job
@@ -683,6 +702,7 @@ def _few_frames(job):
             with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     return rows
 
+# %% ../nbs/05_phantom.ipynb #d2d60ee0
 def write_phantom_frames(out:str, # folder of the frames
                          n:dict=None, # hearts a split; None: dict(TRAIN=2000, VAL=100)
                          count:int=6, # frames of each heart, spread over a beat
