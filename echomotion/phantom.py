@@ -113,6 +113,8 @@ class Scanner:
     atria: float = .8          # brightness of the atrial walls
     leaflet: float = .9        # brightness of the valve leaflets
     texture: float = 4.        # dB, patchiness of the muscle
+    septum: float = 0.         # dB, brightness of the septum against the lateral wall
+    stripe: float = 0.         # bright line in the middle of the septum, 0 none to 2
     lung: float = .5           # lung beside the heart: 0 none, 1 hides it
     liver: float = 0.          # brightness of the liver beside the right heart, 0 none to 1
     persistence: float = .2    # share of the last frame kept in the next
@@ -129,7 +131,7 @@ LIMITS = dict(edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 
     base_taper=(0, .6), ovality=(0, .3), bend=(-15, 15), annulus_deg=(-30, 30), wall_mm=(3, 25), septum_ratio=(.5, 2.5), shortening=(0, .35), defect=(0, 1.5),
     aneurysm=(0, 1.2), rv=(.3, 2), la=(.3, 2), ra=(.3, 2), aorta=(0, 1.6), rr_var=(0, .4), ectopic=(0, .5), band=(0, 2.5), ef_var=(0, .3), atrial_kick=(0, .6),
     phase=(0, 1), papillary=(0, 2), trabeculae=(0, 5), leaflet_mm=(.3, 4), foreshorten=(-40, 40), tilt=(-75, 75),
-    apex_depth=(0, 120), depth=(60, 300), sector=(20, 150), top=(-.3, .4), zoom=(.5, 3), face=(0, 40), harmonic=(0, 1), smoke=(0, 1), s_curve=(0, 1), liver=(0, 1), exposure=(0, 1), sharpen=(0, 2), stretch=(.5, 2), axial_mm=(.2, 5),
+    apex_depth=(0, 120), depth=(60, 300), sector=(20, 150), top=(-.3, .4), zoom=(.5, 3), face=(0, 40), harmonic=(0, 1), smoke=(0, 1), septum=(-20, 20), stripe=(0, 3), s_curve=(0, 1), liver=(0, 1), exposure=(0, 1), sharpen=(0, 2), stretch=(.5, 2), axial_mm=(.2, 5),
     beam_deg=(.3, 12), dyn_range=(20, 100), gamma=(.3, 3), haze=(0, 1), clutter=(0, 10), dropout=(0, 1), shadow=(0, 2),
     lung=(0, 1), persistence=(0, .95), blur=(0, 4), jpeg=(20, 100), fps=(5, 300)) # the range allowed for each parameter
 
@@ -451,7 +453,10 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
         liver = _ellipsoid(x, y, z, (-(reach + width + 55), 0, 1.15*L), (38, 80, 60))
         amp += _inside(liver, 3)*(f(.6*sc.liver) - amp) + np.exp(-.5*(liver*f(1/1.5))**2)*f(.5*sc.liver)   # even tissue, a bright rim
     inside, muscle = _inside(heart, 1.6), _inside(wall, 2)
-    amp += inside*(f(.85)*np.maximum(muscle, f(sc.atria)) - amp)
+    septal = np.clip(f(.5) - x*f(1/30), 0, 1)
+    bright = muscle if not sc.septum else muscle*np.exp((septal - f(.5))*f(sc.septum*math.log(10)/20))
+    if sc.stripe: bright = bright + muscle*septal*np.exp(-.5*((d_inner + d_outer)*f(1/2.2))**2)*f(1.6*sc.stripe)
+    amp += inside*(f(.85)*np.maximum(bright, f(sc.atria)) - amp)
     bumps = np.maximum(rough, 0)*f(h.trabeculae)
     cavity = np.maximum(d_inner, zb) + bumps*np.clip(f(1.3) - z*f(1/L), .25, 1)
     blood = np.minimum(np.minimum(cavity, la), np.minimum(rv + f(.4)*bumps, ra))
@@ -617,18 +622,18 @@ def render(heart:Heart, # what beats
 # %% ../nbs/05_phantom.ipynb #443e1d65
 RANGES = dict(heart_rate=(45, 110), length_ratio=(1.45, 2.15), widest=(.48, .72), bluntness=(1.7, 2.8), base_taper=(.08, .38), ovality=(0, .12), oval_deg=(0, 180),
     bend=(-5, 6), annulus_deg=(-13, 13),
-    wall_mm=(6.5, 13), septum_ratio=(.9, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
+    wall_mm=(5.5, 13), septum_ratio=(.75, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
     atrial_kick=(.1, .38), phase=(0, 1), band=(0, 1.8), papillary=(0, 1.2), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2),
     rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-6, 6), offset=(-3, 3), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
     sector=(65, 110), steer=(-3, 3), top=(-.03, .08), zoom=(.95, 1.12), face=(1, 10), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
     focus=(60, 130), defocus=(.2, 1), harmonic=(0, 1), dyn_range=(42, 68), gain=(-15, 6), gamma=(.8, 1.8), s_curve=(.1, .9), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
     smoke=(.05, .5), noise=(-62, -36), haze=(.01, .18), clutter=(.05, 1.6), clutter_mm=(12, 40), dropout=(.2, .95), specular=(.4, 2), shadow=(0, .8), background=(-40, -8),
-    pericardium=(0, 14), atria=(.05, 1), leaflet=(.05, 1.1), texture=(2, 7), lung=(0, 1), liver=(.2, 1), persistence=(0, .4), exposure=(.2, .9), blur=(.2, .8),
+    pericardium=(0, 14), atria=(.05, 1), leaflet=(.05, 1.1), texture=(2, 7), septum=(-5, 10), stripe=(.2, 1.6), lung=(0, 1), liver=(.2, 1), persistence=(0, .4), exposure=(.2, .9), blur=(.2, .8),
     sharpen=(.2, 1)) # 'typical': what each parameter is drawn from
-SOMETIMES = dict(face=.4, harmonic=.6, s_curve=.4, smoke=.15, liver=.25, exposure=.2, sharpen=.3, ruler=.08, ecg=.08) # in what share of the clips an effect is there at all
-HARD = dict(gain=(-22, 9), blood=(-44, -16), noise=(-56, -28), haze=(.05, .4), clutter=(.3, 3), clutter_mm=(15, 55), dropout=(.5, 1), shadow=(.2, 1.3),
-    dyn_range=(36, 72), beam_deg=(1.5, 5), axial_mm=(.6, 2.2), blur=(.3, 1.2), background=(-38, -4), rotation=(-30, 30), tilt=(-32, 38),
-    foreshorten=(-16, 16), offset=(-8, 8), sector=(60, 120), smoke=(.1, 1)) # what 'hard' changes of it
+SOMETIMES = dict(face=.4, stripe=.4, harmonic=.6, s_curve=.4, smoke=.15, liver=.25, exposure=.2, sharpen=.3, ruler=.08, ecg=.08) # in what share of the clips an effect is there at all
+HARD = dict(gain=(-18, 8), blood=(-44, -18), noise=(-56, -32), haze=(.05, .3), clutter=(.3, 2.2), clutter_mm=(15, 48), dropout=(.5, 1), shadow=(.2, 1),
+    dyn_range=(38, 70), beam_deg=(1.5, 4.2), axial_mm=(.6, 1.9), blur=(.3, 1), background=(-38, -5), rotation=(-25, 25), tilt=(-30, 36),
+    foreshorten=(-12, 12), offset=(-6, 6), sector=(60, 120), smoke=(.1, .8)) # what 'hard' changes of it
 CLEAN = dict(gain=(-3, 3), blood=(-48, -38), noise=(-70, -55), haze=(0, .03), clutter=(0, .2), dropout=(0, .4), shadow=(0, .1), beam_deg=(1, 2),
     axial_mm=(.5, .9), attenuation=(0, .03), foreshorten=(-2, 2), offset=(-1, 1), rotation=(-5, 5), lung=(0, .3), smoke=(0, 0), exposure=(0, 0)) # what 'clean' changes of it
 DIFFICULTIES = dict(clean={**RANGES, **CLEAN}, typical=RANGES, hard={**RANGES, **HARD}, views={**RANGES, 'rotation': (-30, 150)}) # ranges by name; 'views': any apical plane
@@ -942,7 +947,7 @@ def artefact_table(model, # an `LVModel`
 
 # %% ../nbs/05_phantom.ipynb #bc1167a4
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
-                      hearts:int=12000, # for training; VAL gets one in forty
+                      hearts:int=9600, # for training; VAL gets one in forty
                       count:int=5, # pictures of each heart
                       epochs:int=5, # passes over the pictures
                       seed:int=50, # of the hearts
@@ -952,7 +957,7 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     ) -> object: # the trained `LVModel`
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
-    kinds = ('typical', 'hard', 'typical', 'hard', 'views')
+    kinds = ('typical', 'hard', 'typical', 'typical', 'views')
     config = preset_config('quick', **{**dict(bs=32, epochs=epochs), **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed, kinds, workers=workers, progress=progress)
     return train_model(Path(out)/'frames', out, config, progress=progress)
