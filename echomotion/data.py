@@ -975,7 +975,7 @@ def _tensor_types():
     class LVMask(TensorMask):
         def show(self, ctx=None, **kwargs):
             m = self.cpu().numpy()
-            if 0 < m.mean() < 1: ctx.contour(m, [.5], colors='#ff6b5e', linewidths=1.2)
+            if 0 < m.mean() < 1: ctx.contour(m, [.5], colors=OKABE_ITO['orange'], linewidths=1.2)
             return ctx
     return Frame, LVMask
 
