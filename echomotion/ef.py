@@ -24,6 +24,13 @@ def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixel
     with np.errstate(divide='ignore', invalid='ignore'): ef = np.where((edv > 0) & (esv >= 0), (edv - esv) / edv * 100, np.nan)
     return float(ef) if ef.ndim == 0 else ef
 
+# %% ../nbs/03_ef.ipynb #d6ab3ebb
+def _binary(masks):
+    "As bool; refused where it holds probabilities, of which every one above 0 would count."
+    masks = np.asarray(masks)
+    if masks.dtype.kind == 'f' and not np.isin(masks, (0, 1)).all(): raise ValueError(f'masks hold values such as {masks[~np.isin(masks, (0, 1))][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
+    return masks.astype(bool, copy=False)
+
 # %% ../nbs/03_ef.ipynb #6543fee6
 def _pixel_size(pixel_mm):
     "(row, column) as floats; ones where it is unknown."
@@ -38,14 +45,14 @@ def lv_area(masks:np.ndarray, # bool (T, H, W) or (H, W), True inside the LV cav
             pixel_mm:tuple=None, # (row, column) size of a pixel in mm; None: count pixels
            ) -> np.ndarray: # float (T,): pixels, or cm2 where the pixel size is known
     "Cavity area in every frame."
-    n = np.asarray(masks, bool).sum((-2, -1)).astype(float)
+    n = _binary(masks).sum((-2, -1)).astype(float)
     return n if pixel_mm is None else n * np.prod(_pixel_size(pixel_mm)) / 100
 
 # %% ../nbs/03_ef.ipynb #d0f867eb
 def _points(mask, pixel_mm=None):
     "Centres (x, y) of the mask's pixels, the pixel's (x, y) size and its area, in mm (or pixels)."
     row, col = _pixel_size(pixel_mm)
-    ys, xs = np.nonzero(mask)
+    ys, xs = np.nonzero(_binary(mask))
     return np.stack([xs * col, ys * row], 1).astype(float), np.array([col, row], float), row * col
 
 # %% ../nbs/03_ef.ipynb #ea8e83da
@@ -110,7 +117,7 @@ def long_axes(masks:np.ndarray, # bool (T, H, W)
               smooth:float=2., # how far the axis' direction is averaged in time, frames (standard deviation)
              ) -> np.ndarray: # float (T, 2, 2): per frame apex (x, y) and base (x, y) in pixels; NaN where the mask is empty
     "Long axis in every frame, its direction steady from frame to frame."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     out = np.full((len(masks), 2, 2), np.nan)
     found = [t for t in range(len(masks)) if _long_enough(masks[t])]
     if not found: return out
@@ -173,7 +180,7 @@ def area_length_volume(mask:np.ndarray, # bool (H, W)
     "Volume from one area and one length, V = 8 A^2 / (3 pi L): exact for an ellipsoid, whole or halved."
     apex, base = long_axis(mask, pixel_mm) if axis is None else axis
     _, px, area = _points(np.zeros((1, 1)), pixel_mm)
-    length, size = np.linalg.norm((np.asarray(base) - apex) * px), np.count_nonzero(mask) * area
+    length, size = np.linalg.norm((np.asarray(base) - apex) * px), np.count_nonzero(_binary(mask)) * area
     v = 8 * size ** 2 / (3 * np.pi * length) if size and length else np.nan
     return float(v if pixel_mm is None else v / 1000)
 
@@ -311,7 +318,7 @@ def clean_masks(masks:np.ndarray, # bool (T, H, W), as they come from the networ
                 median:int=3, # frames in the vote over time, odd; 1: no vote
                ) -> np.ndarray: # bool (T, H, W), at most one piece without holes in each frame
     "Keep the one piece that stays where the LV is, fill its holes, and let neighbours in time outvote a flicker."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     if not masks.size: return masks.copy()
     parts = [cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=4)[1:3] for m in masks]
     largest = [1 + int(np.argmax(s[1:, cv2.CC_STAT_AREA])) if len(s) > 1 else 0 for _, s in parts]
@@ -466,7 +473,7 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
                name:str='clip', # whose EF this is
               ) -> EFResult: # EF with its evidence; NaN with the reason where there is no LV
     "From the masks of a clip to its ejection fraction."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     if masks.ndim != 3: raise ValueError(f'masks have shape {masks.shape}; a clip has (frames, height, width)')
     if sector is not None and np.shape(sector) != masks.shape[1:]: raise ValueError(f'the sector has shape {np.shape(sector)}, the masks {masks.shape[1:]}')
     n, found = len(masks), _found(masks)

@@ -131,6 +131,14 @@ def test_a_pixel_has_a_height_and_a_width(pixel_mm):
         with pytest.raises(ValueError, match='height and width of a pixel'): measure(masks, pixel_mm=pixel_mm)
 
 
+@pytest.mark.parametrize('measure', [measure_ef, clean_masks, lv_area, long_axes, lv_volume, lambda m: disk_volume(m[0]), lambda m: area_length_volume(m[0])])
+@pytest.mark.parametrize('blur', [.3, np.nan])
+def test_probabilities_are_no_masks(measure, blur):
+    masks, _ = bullets(8)
+    with pytest.raises(ValueError, match='with a threshold first'): measure(np.where(masks, .9, blur))
+    measure(masks.astype(np.uint8) * 255); measure(masks.astype(np.float32))
+
+
 def test_sizes_below_zero_have_no_ef():
     assert np.isnan([ejection_fraction(*v) for v in ((100, -1), (0, 0), (-5, -10), (np.nan, 5), (5, np.nan), (np.inf, 5))]).all()
     assert ejection_fraction(100, 0) == 100
