@@ -500,7 +500,7 @@ def run_bench(
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        amounts = ({}, {}) if not args.small else (dict(n_frames=16), dict(repeats=2))
+        amounts = ({}, {}) if not args.small else (dict(n_frames=8), dict(repeats=1))
         seconds = .1 if args.small else args.seconds
         rates = {**bench_clip(folder, seconds, **amounts[0]), **bench_training(folder, seconds, **amounts[1]), **bench_phantom(seconds)}
     ratios = {'clip to EF / DeepLabV3-ResNet50': rates['clip to EF']/rates['DeepLabV3-ResNet50'],
