@@ -462,8 +462,8 @@ def bench_training(
     from echomotion.phantom import write_phantom_dataset
     from echomotion.unet import UNet
     folder, config = Path(folder), pick_config('quick')
-    echonet = write_phantom_dataset(folder/'phantom', dict(TRAIN=8, VAL=2), size=config.size, n_frames=32, progress=False)
-    frames = extract_frames(echonet, folder/'frames', size=config.size, progress=False)
+    echonet = write_phantom_dataset(folder/'phantom', dict(TRAIN=8, VAL=2), size=config.size, n_frames=32, workers=1, progress=False)
+    frames = extract_frames(echonet, folder/'frames', size=config.size, workers=1, progress=False)
     with whole_file(folder/'frames'/'frames.csv') as p: pd.concat([frames[frames.split == 'TRAIN']]*repeats + [frames[frames.split == 'VAL']]).to_csv(p, index=False)
     dls = frame_dls(folder/'frames', size=config.size, bs=config.bs)
     net = UNet(config.width, config.depth).to(dls.device)
@@ -500,7 +500,7 @@ def run_bench(
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        amounts = ({}, {}) if not args.small else (dict(n_frames=16), dict(repeats=2))
+        amounts = ({}, {}) if not args.small else (dict(n_frames=8), dict(repeats=1))
         seconds = .1 if args.small else args.seconds
         rates = {**bench_clip(folder, seconds, **amounts[0]), **bench_training(folder, seconds, **amounts[1]), **bench_phantom(seconds)}
     ratios = {'clip to EF / DeepLabV3-ResNet50': rates['clip to EF']/rates['DeepLabV3-ResNet50'],

@@ -18,25 +18,41 @@ from scipy.signal import find_peaks, savgol_filter
 # %% ../nbs/03_ef.ipynb #7dea8d06
 def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixels or cm2 for area EF
                       esv:float, # size at end-systole, same unit
-                     ) -> float: # EF, percent; NaN where there is nothing to eject from
+                     ) -> float: # EF, percent; NaN where there is nothing to eject from, or a size below zero
     "The share of the filled cavity that one beat throws out."
     edv, esv = np.asarray(edv, float), np.asarray(esv, float)
-    with np.errstate(divide='ignore', invalid='ignore'): ef = np.where(edv > 0, (edv - esv) / edv * 100, np.nan)
+    with np.errstate(divide='ignore', invalid='ignore'): ef = np.where((edv > 0) & (esv >= 0), (edv - esv) / edv * 100, np.nan)
     return float(ef) if ef.ndim == 0 else ef
+
+# %% ../nbs/03_ef.ipynb #d6ab3ebb
+def _binary(masks):
+    "As bool; refused where it holds probabilities, of which every one above 0 would count."
+    masks = np.asarray(masks)
+    if masks.dtype.kind == 'f' and not np.isin(masks, (0, 1)).all(): raise ValueError(f'masks hold values such as {masks[~np.isin(masks, (0, 1))][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
+    return masks.astype(bool, copy=False)
+
+# %% ../nbs/03_ef.ipynb #6543fee6
+def _pixel_size(pixel_mm):
+    "(row, column) as floats; ones where it is unknown."
+    if pixel_mm is None: return 1., 1.
+    size = np.asarray(pixel_mm, float)
+    if size.shape != (2,) or not (np.isfinite(size) & (size > 0)).all():
+        raise ValueError(f'pixel_mm is {pixel_mm!r}; it is (row, column), the height and width of a pixel in mm, or None where unknown')
+    return float(size[0]), float(size[1])
 
 # %% ../nbs/03_ef.ipynb #19a51d6a
 def lv_area(masks:np.ndarray, # bool (T, H, W) or (H, W), True inside the LV cavity
             pixel_mm:tuple=None, # (row, column) size of a pixel in mm; None: count pixels
            ) -> np.ndarray: # float (T,): pixels, or cm2 where the pixel size is known
     "Cavity area in every frame."
-    n = np.asarray(masks, bool).sum((-2, -1)).astype(float)
-    return n if pixel_mm is None else n * pixel_mm[0] * pixel_mm[1] / 100
+    n = _binary(masks).sum((-2, -1)).astype(float)
+    return n if pixel_mm is None else n * np.prod(_pixel_size(pixel_mm)) / 100
 
 # %% ../nbs/03_ef.ipynb #d0f867eb
 def _points(mask, pixel_mm=None):
     "Centres (x, y) of the mask's pixels, the pixel's (x, y) size and its area, in mm (or pixels)."
-    row, col = pixel_mm or (1., 1.)
-    ys, xs = np.nonzero(mask)
+    row, col = _pixel_size(pixel_mm)
+    ys, xs = np.nonzero(_binary(mask))
     return np.stack([xs * col, ys * row], 1).astype(float), np.array([col, row], float), row * col
 
 # %% ../nbs/03_ef.ipynb #ea8e83da
@@ -44,6 +60,7 @@ def _start_direction(points):
     "First guess of the long axis: principal axis of the pixels, pointing from apex (up) to base."
     cov = np.mean([np.cov(p.T) / np.trace(np.cov(p.T)) for p in points], 0)
     val, vec = np.linalg.eigh(cov)
+    val = np.maximum(val, 1e-6 * val[1]) # a mask one pixel wide has no width
     d = vec[:, 1]
     if abs(d[1]) < .5 and val[1] < 2.5 * val[0]: d = vec[:, 0]
     twice = (val[1] / val[0] - 1) * np.exp(2j * np.arctan2(d[1], d[0])) + .3 * np.exp(1j * np.pi) # a round LV stays near upright
@@ -100,7 +117,7 @@ def long_axes(masks:np.ndarray, # bool (T, H, W)
               smooth:float=2., # how far the axis' direction is averaged in time, frames (standard deviation)
              ) -> np.ndarray: # float (T, 2, 2): per frame apex (x, y) and base (x, y) in pixels; NaN where the mask is empty
     "Long axis in every frame, its direction steady from frame to frame."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     out = np.full((len(masks), 2, 2), np.nan)
     found = [t for t in range(len(masks)) if _long_enough(masks[t])]
     if not found: return out
@@ -130,7 +147,7 @@ def disk_chords(mask:np.ndarray, # bool (H, W)
                ) -> tuple: # (float (n,) chord widths, float length of the axis), in mm or pixels; (float (n, 4) x1, y1, x2, y2 in pixels)
     "Cut the cavity into slices of equal height across the long axis and measure each one's width."
     apex, base = long_axis(mask, pixel_mm) if axis is None else axis
-    if not np.isfinite(np.asarray([apex, base])).all(): return np.full(n_disks, np.nan), np.nan, np.full((n_disks, 4), np.nan)
+    if not (np.any(mask) and np.isfinite(np.asarray([apex, base])).all() and np.any(np.asarray(base) != apex)): return np.full(n_disks, np.nan), np.nan, np.full((n_disks, 4), np.nan)
     p, px, area = _points(mask, pixel_mm)
     apex, base = np.asarray(apex) * px, np.asarray(base) * px
     length = np.linalg.norm(base - apex)
@@ -152,7 +169,7 @@ def disk_volume(mask:np.ndarray, # bool (H, W)
                ) -> float: # mL, or cubic pixels; NaN where there is no LV
     "Volume by the method of disks (single-plane Simpson): every slice is taken to be round."
     width, length, _ = disk_chords(mask, n_disks, pixel_mm, axis)
-    v = np.pi / 4 * (width ** 2).sum() * length / n_disks
+    v = np.pi / 4 * (width ** 2).sum() * length / n_disks if np.any(width) else np.nan
     return float(v if pixel_mm is None else v / 1000)
 
 # %% ../nbs/03_ef.ipynb #3d71e022
@@ -163,8 +180,8 @@ def area_length_volume(mask:np.ndarray, # bool (H, W)
     "Volume from one area and one length, V = 8 A^2 / (3 pi L): exact for an ellipsoid, whole or halved."
     apex, base = long_axis(mask, pixel_mm) if axis is None else axis
     _, px, area = _points(np.zeros((1, 1)), pixel_mm)
-    length = np.linalg.norm((np.asarray(base) - apex) * px)
-    v = 8 * (np.count_nonzero(mask) * area) ** 2 / (3 * np.pi * length)
+    length, size = np.linalg.norm((np.asarray(base) - apex) * px), np.count_nonzero(_binary(mask)) * area
+    v = 8 * size ** 2 / (3 * np.pi * length) if size and length else np.nan
     return float(v if pixel_mm is None else v / 1000)
 
 # %% ../nbs/03_ef.ipynb #e782b10a
@@ -172,9 +189,10 @@ def biplane_volume(mask_a4c:np.ndarray, # bool (H, W), apical four-chamber view
                    mask_a2c:np.ndarray, # bool (H, W), apical two-chamber view of the same moment
                    pixel_mm:tuple=None, # (row, column) size of a pixel in mm, four-chamber; None: cubic pixels
                    n_disks:int=20, # number of disks
-                   pixel_mm_a2c:tuple=None, # the same for the two-chamber view; None: as the other
+                   pixel_mm_a2c:tuple=None, # the same for the two-chamber view, whose depth can differ; None: as the other
                   ) -> float: # mL, or cubic pixels; NaN where there is no LV
     "Volume from two views at right angles (biplane Simpson): every slice is an ellipse."
+    if pixel_mm is None and pixel_mm_a2c is not None: raise ValueError('pixel_mm is known for the two-chamber view alone; a volume in mL needs both, one in pixels neither')
     a, la, _ = disk_chords(mask_a4c, n_disks, pixel_mm)
     b, lb, _ = disk_chords(mask_a2c, n_disks, pixel_mm_a2c or pixel_mm)
     v = np.pi / 4 * (a * b).sum() * np.maximum(la, lb) / n_disks
@@ -300,7 +318,7 @@ def clean_masks(masks:np.ndarray, # bool (T, H, W), as they come from the networ
                 median:int=3, # frames in the vote over time, odd; 1: no vote
                ) -> np.ndarray: # bool (T, H, W), at most one piece without holes in each frame
     "Keep the one piece that stays where the LV is, fill its holes, and let neighbours in time outvote a flicker."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     if not masks.size: return masks.copy()
     parts = [cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=4)[1:3] for m in masks]
     largest = [1 + int(np.argmax(s[1:, cv2.CC_STAT_AREA])) if len(s) > 1 else 0 for _, s in parts]
@@ -330,7 +348,7 @@ def _vote(masks, median):
 def number(x:float # any size
           ) -> str: # for reading
     "Three or four digits, and no powers of ten."
-    return f'{x:.0f}' if abs(x) >= 100 else f'{x:.3g}'
+    return f'{x:.0f}' if abs(x) >= 100 else np.format_float_positional(x, 3, fractional=False, trim='-')
 
 # %% ../nbs/03_ef.ipynb #4c021017
 @dataclass(frozen=True)
@@ -426,14 +444,26 @@ def _curve_doubts(area, found, fps, beats, n):
     "Doubts that the curve tells."
     out = []
     if jitter(area) > .04: out.append(f'area trembles by {jitter(area) * 100:.0f}% from frame to frame')
-    if (~found).any(): out.append(f'LV lost in {(~found).sum()} of {n} frames')
+    if (~found).any():
+        lost = [t for t in {*beats.ed, *beats.es} if not found[max(0, t-2):t+3].all()]
+        out.append(f'LV lost in {(~found).sum()} of {n} frames' + ', some of them at ED or ES: EF reads too low' * bool(lost))
     if not _known(fps): out.append('frame rate unknown: beats found by the curve\'s own period')
+    a_beat = np.median(np.diff(np.sort(beats.es))) if len(beats) > 1 else fps if _known(fps) else np.inf # one beat alone: about a second
+    if a_beat < 12: out.append(f'only {a_beat:.0f} frames a beat: ED and ES fall between frames, EF reads too low')
     x = _fill(area)
     jump = np.abs(x - median_filter(x, 5, mode='nearest')) / np.nanmax(x)
     if (jump > .12).any(): out.append(f'area jumps in {(jump > .12).sum()} of {n} frames (by up to {jump.max() * 100:.0f}%)')
     if not _whole_beat(area, fps): out.append('less than one beat in the clip')
     if len(beats) > 1 and np.ptp(beats.ef) > 10: out.append(f'beats disagree: EF {beats.ef.min():.0f} to {beats.ef.max():.0f}%')
     return out
+
+# %% ../nbs/03_ef.ipynb #45152034
+def _believable(fps, area):
+    "The frame rate and no doubt, or NaN and the reason why it cannot be right."
+    period = beat_frames(smooth_curve(area)) if _known(fps) and np.isfinite(area).any() else np.nan
+    rate = 60 * fps / period if np.isfinite(period) else 70
+    if 25 <= rate <= 250: return (fps if _known(fps) else np.nan), []
+    return np.nan, [f'{fps:.4g} frames a second would be {rate:.0f} beats a minute: that frame rate is not used']
 
 # %% ../nbs/03_ef.ipynb #f7732df4
 def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
@@ -443,11 +473,13 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
                name:str='clip', # whose EF this is
               ) -> EFResult: # EF with its evidence; NaN with the reason where there is no LV
     "From the masks of a clip to its ejection fraction."
-    masks = np.asarray(masks, bool)
+    masks = _binary(masks)
     if masks.ndim != 3: raise ValueError(f'masks have shape {masks.shape}; a clip has (frames, height, width)')
+    if sector is not None and np.shape(sector) != masks.shape[1:]: raise ValueError(f'the sector has shape {np.shape(sector)}, the masks {masks.shape[1:]}')
     n, found = len(masks), _found(masks)
-    kw = dict(fps=fps if _known(fps) else np.nan, pixel_mm=pixel_mm, name=name)
     area = np.where(found, lv_area(masks, pixel_mm) if n else [], np.nan)
+    fps, odd_rate = _believable(fps, area)
+    kw = dict(fps=fps, pixel_mm=pixel_mm, name=name)
     axes = long_axes(masks & found[:, None, None], pixel_mm)
     volume = lv_volume(masks, pixel_mm, axes=axes)
     found = found & np.isfinite(volume)
@@ -466,7 +498,8 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
     beats['ef'] = ejection_fraction(beats.edv, beats.esv)
     beats['area_ef'] = ejection_fraction(a[pairs[:, 0]], a[pairs[:, 1]])
     ef = float(beats.ef.median())
-    doubts = _curve_doubts(area, found, fps, beats, n) + _shape_doubts(axes, area, ed, es, pixel_mm, masks)
+    if not ef > 0: return _no_ef(masks, area, volume, axes, ['nothing beats: the LV keeps its size but for single frames' if np.isnan(ef) else 'no EF: the volume grows while the area shrinks'], **kw)
+    doubts = odd_rate + _curve_doubts(area, found, fps, beats, n) + _shape_doubts(axes, area, ed, es, pixel_mm, masks)
     k = _edge_frames(masks, sector)
     if k > .1 * n: doubts.append(f'mask touches the edge of the {"frame" if sector is None else "sector"} in {k} of {n} frames')
     k = _two_parts(masks)
@@ -527,9 +560,10 @@ def plot_frames(clip, # a `Clip`, or uint8 frames (T, H, W)
     frames = np.asarray(getattr(clip, 'frames', clip))
     if axs is None: _, axs = plt.subplots(1, 2, figsize=(5, 2.7), dpi=75)
     pair = result.beats.iloc[len(result.beats) // 2][['ed', 'es']] if len(result.beats) else (0, len(frames) - 1)
-    for ax, t, word, colour in zip(axs, map(int, pair), ('ED', 'ES'), (ED_COLOUR, ES_COLOUR)):
+    words = ('ED, ', 'ES, ') if len(result.beats) else ('', '') # without a beat no frame is ED
+    for ax, t, word, colour in zip(axs, map(int, pair), words, (ED_COLOUR, ES_COLOUR)):
         ax.imshow(overlay(frames[t], result.masks[t], colour, axis=result.axes[t], scale=max(1, 336 // frames.shape[1])))
-        ax.set_title(f'{word}, frame {t}', fontsize=9); ax.axis('off')
+        ax.set_title(f'{word}frame {t}', fontsize=9); ax.axis('off')
     return axs
 
 # %% ../nbs/03_ef.ipynb #e74e8f82

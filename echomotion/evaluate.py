@@ -149,7 +149,7 @@ def bootstrap(
         warnings.simplefilter('ignore', RuntimeWarning)
         draws = pd.DataFrame([draw() for _ in range(n)])
         low, high = (draws.quantile(q) for q in (.025, .975))
-    sure = draws.notna().mean() > .95   # a figure that many draws cannot give (a class missing) has no interval
+    sure = draws.notna().mean().gt(.95) & (len(rows) > 1)   # a figure that many draws cannot give (a class missing) has no interval, nor has one patient
     return {k: (v, float(low[k]), float(high[k])) if np.isfinite(v) and sure[k] else (v, np.nan, np.nan) for k, v in value.items()}
 
 # %% ../nbs/04_evaluate.ipynb #54a8b704
@@ -216,11 +216,11 @@ def plot_roc(
     if ax is None: ax = _new_axes()
     with plot_style():
         ax.plot([0, 1], [0, 1], ':', c=OKABE_ITO['grey'], lw=1)
-        for cut, colour in zip(CUTOFFS, ('blue', 'orange', 'green')):
+        for cut, colour, style in zip(CUTOFFS, ('blue', 'orange', 'green'), ('-', '--', '-.')):
             k, auc = int((true < cut).sum()), roc_auc(true < cut, -pred)
             label = f'EF < {cut} (n {k}): ' + (f'AUC {auc:.2f}' if np.isfinite(auc) else 'class missing')
             x, y = roc_curve(true < cut, -pred)[:2] if np.isfinite(auc) else ([], [])
-            ax.plot(x, y, c=OKABE_ITO[colour], label=label, lw=1.8)
+            ax.plot(x, y, style, c=OKABE_ITO[colour], label=label, lw=1.8)
         ax.legend(loc='lower right')
         ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect='equal', xlabel='1 − specificity', ylabel='sensitivity', title='Finding reduced EF')
     return ax

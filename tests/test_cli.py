@@ -121,6 +121,19 @@ def tiny_weights(folder):
     return path
 
 
+def test_a_frame_rate_that_cannot_be_right_is_said(tmp_path, capsys):
+    from echomotion.data import write_avi
+    from echomotion.phantom import phantom_clip
+    write_avi(tmp_path/'heart.avi', phantom_clip(0, n_frames=80).clip.frames)
+    ef = {}
+    for fps in (50, 5000):
+        assert cli.main(['ef', str(tmp_path/'heart.avi'), '--fps', str(fps), '--out', str(tmp_path/str(fps))]) == 0
+        said = capsys.readouterr().out
+        ef[fps] = float(said.split('EF ')[1].split('%')[0])
+        assert ('beats a minute: that frame rate is not used' in said) == (fps == 5000), said
+    assert abs(ef[50] - ef[5000]) < 6
+
+
 def test_fault_of_ours_is_said_without_a_traceback(monkeypatch, capsys):
     def broken(args): raise KeyError('volume')
     monkeypatch.setattr(cli, 'run_ef', broken)

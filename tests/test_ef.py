@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from echomotion.ef import (area_length_volume, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axes,
-                           lv_volume, measure_ef, overlay, plot_ef_curve, segment_clip, smooth_curve)
+from echomotion.ef import (area_length_volume, biplane_volume, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axes,
+                           long_axis, lv_area, lv_volume, measure_ef, overlay, plot_ef_curve, plot_frames, segment_clip, smooth_curve)
 
 
 def bullets(n=40, size=112, angle=10., noise=0., ef=.6, beats=1, seed=0):
@@ -100,6 +100,111 @@ def test_a_handful_of_frames(n):
     assert 30 < result.ef < 65 and any('less than one beat' in d for d in result.doubts)
 
 
+AXIS = (np.array([50., 20.]), np.array([50., 90.]))
+
+
+@pytest.mark.parametrize('volume', [disk_volume, area_length_volume])
+def test_an_axis_alone_holds_no_volume(volume):
+    masks, _ = bullets(5)
+    assert np.isnan(volume(EMPTY[0], axis=AXIS)), 'no LV'
+    assert np.isnan(volume(masks[0], axis=(AXIS[0], AXIS[0]))), 'an axis without length'
+    assert np.isnan(volume(masks[0], axis=(AXIS[0], np.array([np.nan, 5])))), 'an axis that was not found'
+    assert np.isfinite(volume(masks[0], axis=AXIS))
+
+
+def test_no_disk_where_the_axis_passes_the_mask_by():
+    assert np.isnan(disk_volume(bullets(5)[0][0], axis=(np.zeros(2), np.array([5., 0.]))))
+
+
+def test_two_views():
+    a4c, a2c = bullets(5)[0][0], bullets(5)[0][1]
+    assert np.isnan(biplane_volume(a4c, EMPTY[0])) and np.isnan(biplane_volume(EMPTY[0], a2c))
+    assert biplane_volume(a4c, a4c) == pytest.approx(disk_volume(a4c))
+    assert biplane_volume(a4c, a4c, (.5, .5), pixel_mm_a2c=(.5, .5)) == pytest.approx(disk_volume(a4c) * .5**3 / 1000)
+    with pytest.raises(ValueError, match='needs both'): biplane_volume(a4c, a2c, pixel_mm_a2c=(.5, .5))
+
+
+@pytest.mark.parametrize('pixel_mm', [(0, 0), (.5, 0), (-1, -1), (np.nan, .5), (np.inf, 1), (1,), (1, 1, 1), 5])
+def test_a_pixel_has_a_height_and_a_width(pixel_mm):
+    masks, _ = bullets(5)
+    for measure in (lv_area, lv_volume, measure_ef):
+        with pytest.raises(ValueError, match='height and width of a pixel'): measure(masks, pixel_mm=pixel_mm)
+
+
+@pytest.mark.parametrize('measure', [measure_ef, clean_masks, lv_area, long_axes, lv_volume, lambda m: disk_volume(m[0]), lambda m: area_length_volume(m[0])])
+@pytest.mark.parametrize('blur', [.3, np.nan])
+def test_probabilities_are_no_masks(measure, blur):
+    masks, _ = bullets(8)
+    with pytest.raises(ValueError, match='with a threshold first'): measure(np.where(masks, .9, blur))
+    measure(masks.astype(np.uint8) * 255); measure(masks.astype(np.float32))
+
+
+def test_sizes_below_zero_have_no_ef():
+    assert np.isnan([ejection_fraction(*v) for v in ((100, -1), (0, 0), (-5, -10), (np.nan, 5), (5, np.nan), (np.inf, 5))]).all()
+    assert ejection_fraction(100, 0) == 100
+
+
+def test_a_mask_one_pixel_wide():
+    assert np.isfinite(disk_volume(np.eye(112, dtype=bool)))
+    assert np.isnan(long_axis(np.pad(np.ones((1, 40), bool), 20))[0]).all()
+
+
+def test_a_single_odd_frame_is_no_beat():
+    masks = np.repeat(bullets()[0][:1], 200, 0)
+    masks[100] = bullets()[0][20]
+    result = measure_ef(masks, 50)
+    assert all(np.isnan(v) for v in (result.ef, result.area_ef, result.ef_plain, result.area_ef_plain)) and len(result.beats) == 0
+    assert result.doubts == ('nothing beats: the LV keeps its size but for single frames',)
+
+
+def test_a_volume_that_grows_while_the_area_shrinks():
+    "A tall and narrow mask turns into a short and wide one: its area falls, its volume rises"
+    q = (1 - np.cos(2 * np.pi * np.arange(80) / 40)) / 2
+    tall = [(round(80 - 40 * x), round(24 + 14 * x)) for x in q]
+    masks = np.stack([np.pad(np.ones(hw, bool), ((20, 92 - hw[0]), (56 - hw[1] // 2, 56 - hw[1] + hw[1] // 2))) for hw in tall])
+    result = measure_ef(masks, 40)
+    assert np.isnan(result.ef) and result.doubts == ('no EF: the volume grows while the area shrinks',)
+
+
+@pytest.mark.parametrize('fps', [1, 2, 500, 1000, 5000])
+def test_a_frame_rate_that_cannot_be_right_is_not_used(fps):
+    masks, _ = bullets(80, beats=2)
+    result = measure_ef(masks, fps)
+    assert abs(result.ef - measure_ef(masks, 40).ef) < 1.5 and np.isnan(result.fps) and np.isnan(result.heart_rate)
+    assert any('beats a minute: that frame rate is not used' in d for d in result.doubts)
+
+
+@pytest.mark.parametrize('fps', [20, 40, 80, 160])
+def test_a_frame_rate_that_may_be_right_is_used(fps):
+    result = measure_ef(bullets(80, beats=2)[0], fps)
+    assert result.fps == fps and not any('not used' in d for d in result.doubts)
+
+
+def test_few_frames_a_beat_are_a_doubt():
+    few = measure_ef(bullets(32, beats=4)[0], 8)
+    assert any('only 8 frames a beat' in d for d in few.doubts)
+    assert not any('frames a beat' in d for d in measure_ef(bullets(80, beats=4)[0], 20).doubts)
+
+
+def test_an_lv_lost_at_end_systole():
+    masks, _ = bullets(80, beats=2)
+    masks[18:23] = False; masks[58:63] = False
+    assert any(d == 'LV lost in 10 of 80 frames, some of them at ED or ES: EF reads too low' for d in measure_ef(masks, 40).doubts)
+    elsewhere = bullets(80, beats=2)[0]
+    elsewhere[8:12] = False
+    assert 'LV lost in 4 of 80 frames' in measure_ef(elsewhere, 40).doubts
+
+
+def test_a_sector_of_another_size():
+    with pytest.raises(ValueError, match='sector has shape'): measure_ef(bullets(8)[0], 40, sector=np.ones((9, 9), bool))
+
+
+@pytest.mark.parametrize('flip', [lambda m: m[:, ::-1], lambda m: m[:, :, ::-1]])
+def test_apex_up_or_down_left_or_right(flip):
+    masks, _ = bullets(80, beats=2)
+    assert abs(measure_ef(flip(masks), 40).ef - measure_ef(masks, 40).ef) < .5
+
+
 def test_doubts():
     masks, _ = bullets(80, beats=2)
     says = lambda phrase, *args, **kw: any(phrase in d for d in measure_ef(*args, **kw).doubts)
@@ -190,4 +295,7 @@ def test_no_figures_left_and_empty_masks_drawn():
     fig, ax = plt.subplots()
     assert plot_ef_curve(nothing, ax) is ax and 'no EF' in ax.get_title('left')
     plt.close(fig)
+    axs = plot_frames(np.zeros(EMPTY.shape, np.uint8), nothing)
+    assert [ax.get_title() for ax in axs] == ['frame 0', 'frame 19'], 'without a beat no frame is ED or ES'
+    plt.close('all')
     assert overlay(np.zeros((9, 9), np.uint8), EMPTY[0, :9, :9]).shape == (9, 9, 3)
