@@ -6,8 +6,8 @@
 __all__ = ['NOTE', 'FIGURES', 'DEMO', 'SMALL', 'error_text', 'OneLineParser', 'positive', 'cli_parser', 'seed_and_workers', 'say',
            'say_warning', 'main', 'claim_folder', 'split_counts', 'run_phantom', 'pick_config', 'find_data',
            'run_train', 'weights_file', 'save_ef', 'unique_name', 'run_ef', 'summary_lines', 'run_evaluate',
-           'show_step', 'peak_memory', 'demo_summary', 'run_demo', 'best_rates', 'bench_clip', 'bench_training',
-           'bench_phantom', 'run_bench']
+           'show_step', 'peak_memory', 'demo_summary', 'run_demo', 'run_pretrain', 'score_line', 'run_assess',
+           'best_rates', 'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
 
 # %% ../nbs/07_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -74,7 +74,7 @@ def cli_parser(
     arg('--clips', type=positive(), nargs=3, default=[400, 40, 48], metavar=('TRAIN', 'VAL', 'TEST'), help='how many for each split')
     arg('--size', type=positive(), default=112, help='height and width, pixels')
     arg('--frames', type=positive(), help='frames a clip; else some beats')
-    arg('--difficulty', choices=['clean', 'typical', 'hard'], default='typical', help='how bad the pictures are')
+    arg('--difficulty', choices=['clean', 'typical', 'hard', 'views'], default='typical', help='how bad the pictures are')
     seed_and_workers(arg)
 
     arg = command('train', lambda a: run_train(a), 'train the network on a folder of traced clips',
@@ -92,6 +92,21 @@ def cli_parser(
     arg('--model', help='weights.safetensors or a run folder of train or demo; else the weights of the package')
     arg('--out', default='runs/evaluate', help='folder for predictions.csv, metrics.json and the report')
     arg('--split', choices=['TRAIN', 'VAL', 'TEST'], default='TEST', help='which clips')
+
+    arg = command('pretrain', lambda a: run_pretrain(a), 'train on phantoms only, as the weights of the package were',
+                  'An hour or two on two cores. Stop it when you like: the same command goes on where it stopped.')
+    arg('--out', default='runs/pretrain', help='folder for frames, weights, settings, history')
+    arg('--hearts', type=positive(), default=9600, help='simulated hearts to learn from')
+    arg('--epochs', type=positive(), default=5, help='passes over their pictures')
+    arg('--seed', type=int, default=50, help='same seed, same result')
+    arg('--workers', type=positive(), help='processes; else as many as cores')
+
+    arg = command('assess', lambda a: run_assess(a), 'measure a network on fresh phantoms, and what each artefact costs it')
+    arg('--model', help='weights.safetensors or a run folder; else the weights of the package')
+    arg('--out', default='runs/assess', help='folder for typical.csv, hard.csv and artefacts.csv')
+    arg('--clips', type=positive(), default=200, help='phantoms of each difficulty')
+    arg('--hearts', type=positive(), default=12, help='hearts for each artefact')
+    arg('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts')
 
     arg = command('bench', lambda a: run_bench(a), 'measure the speed of this machine', 'Prints a table and writes it as JSON.')
     arg('--out', default='runs/bench.json', help='the JSON file')
@@ -403,6 +418,49 @@ def run_demo(
     write_report(out, echonet, predictions, metrics, real=(real, result))
     shutil.copyfile(out/'model'/'weights.safetensors', out/'weights.safetensors')
     print(*demo_summary(metrics, result, len(echonet.names('TEST')), out, time.time() - start), sep='\n')
+    return 0
+
+# %% ../nbs/07_cli.ipynb #b9d48c2f
+def run_pretrain(
+    args    # `out`, `hearts`, `epochs`, `seed`, `workers`
+) -> int:   # exit code
+    "Train on phantoms only, as the weights of the package were"
+    from echomotion.phantom import train_on_phantoms
+    out = claim_folder(args.out, 'pretrain', hearts=args.hearts, epochs=args.epochs, seed=args.seed)
+    model = train_on_phantoms(out/'run', args.hearts, epochs=args.epochs, seed=args.seed, workers=args.workers)
+    print(model, f"weights: {out/'run'/'weights.safetensors'}", sep='\n')
+    return 0
+
+# %% ../nbs/07_cli.ipynb #b2eafb19
+def score_line(
+    name:str,   # of the phantoms
+    table       # of `phantom_scores`
+) -> str:       # Dice, and the error of the volume EF, in one line
+    "What a network is worth on one kind of phantoms"
+    known = table[table.ef.notna()]
+    error = known.ef - known.ef_true
+    return (f'{name:8} {len(table):4} clips: Dice {table.dice.mean():.3f} (ED {table.dice_ed.mean():.3f}, ES {table.dice_es.mean():.3f}), '
+            f'volume EF: MAE {error.abs().mean():.2f}, bias {error.mean():+.2f}, Pearson {known.ef.corr(known.ef_true):.3f}, no EF in {len(table) - len(known)}')
+
+# %% ../nbs/07_cli.ipynb #7675b458
+def run_assess(
+    args    # `model`, `out`, `clips`, `hearts`, `seed`
+) -> int:   # exit code
+    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact"
+    import pandas as pd
+    from echomotion.data import whole_file
+    from echomotion.phantom import artefact_table, phantom_scores
+    from echomotion.train import load_model
+    weights = weights_file(args.model)
+    model, out = load_model(weights), claim_folder(args.out, 'assess', model=str(weights and weights.resolve()), clips=args.clips, hearts=args.hearts, seed=args.seed)
+    def table(name, make):
+        file = out/name
+        if not file.exists():
+            with whole_file(file) as f: make().to_csv(f, index=False, float_format='%.4f')
+        return pd.read_csv(file)
+    for kind in ('typical', 'hard'): print(score_line(kind, table(f'{kind}.csv', lambda: phantom_scores(model, kind, args.clips, args.seed))), flush=True)
+    costs = table('artefacts.csv', lambda: artefact_table(model, args.hearts, seed=args.seed))
+    print(costs.sort_values('cost', ascending=False).to_string(index=False, float_format='{:.3f}'.format))
     return 0
 
 # %% ../nbs/07_cli.ipynb #fe34c424

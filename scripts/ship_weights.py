@@ -1,10 +1,9 @@
 """Puts a trained network into the package, with its log, its figures and its model card.
 
     echomotion pretrain --out runs/pretrain
-    echomotion assess --model runs/pretrain/run --out runs/assess
     python scripts/ship_weights.py runs/pretrain/run runs/assess
 
-The weights are halved to float16 first: `assess` the run, then this, then `make test`, which measures the real cine with what ships."""
+The filters are halved to float16, and what ships is what `echomotion assess` then measures (into runs/assess, five to ten minutes)."""
 import json
 import shutil
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from echomotion.cli import score_line
+from echomotion.cli import main as echomotion, score_line
 from echomotion.data import whole_file
+from echomotion.phantom import SIMULATOR
 from echomotion.train import load_model, save_weights
 from echomotion.unet import count_parameters
 
@@ -53,11 +53,11 @@ def main(run, assessed):
     run, assessed, out = Path(run), Path(assessed), Path(__file__).parent.parent/'echomotion'/'weights'
     model = load_model(run, 'cpu')
     told = json.loads((run/'config.json').read_text())
-    from echomotion.phantom import SIMULATOR
+    save_weights(out/'quick.safetensors', model.net, model.config, model.mean, model.std, model.info, half=True)
+    if code := echomotion(['assess', '--out', str(assessed)]): sys.exit(code)
     tables = {k: pd.read_csv(assessed/f'{k}.csv') for k in ('typical', 'hard', 'artefacts')}
     costs = tables['artefacts'].sort_values('cost', ascending=False).head(6).to_string(index=False, float_format='{:.3f}'.format)
     seed = pd.read_csv(run/'frames'/'frames.csv').name[0].split('_')[0].lstrip('abcdefghijklmnopqrstuvwxyz')
-    save_weights(out/'quick.safetensors', model.net, model.config, model.mean, model.std, model.info, half=True)
     shutil.copyfile(run/'history.csv', out/'quick_history.csv')
     with whole_file(out/'quick_phantoms.csv') as f: pd.concat([tables[k].assign(difficulty=k) for k in ('typical', 'hard')]).to_csv(f, index=False, float_format='%.4f')
     with whole_file(out/'quick_artefacts.csv') as f: tables['artefacts'].to_csv(f, index=False, float_format='%.4f')
