@@ -667,6 +667,9 @@ def _usable_clips(path, df):
     clips = pd.DataFrame(keep, columns=[*_columns, 'video']).set_index('FileName')
     clips[_columns[2:8]] = clips[_columns[2:8]].apply(pd.to_numeric, errors='coerce').astype(float)
     clips.loc[~(clips.FPS > 0), 'FPS'] = np.nan
+    if 'Patient' in df:   # not in EchoNet-Dynamic, but in a folder of one's own: several clips of one patient belong together
+        patient = dict(zip((re.sub(r'\.avi$', '', str(n).strip(), flags=re.I) for n in df.FileName), df.Patient.astype(str)))
+        clips['Patient'] = [patient[n] for n in clips.index]
     return clips, skipped
 
 # %% ../nbs/00_data.ipynb #fa496f57

@@ -508,3 +508,9 @@ def test_import_is_quick_and_light():
     code = 'import sys, echomotion.data; print([m for m in ("torch", "fastai", "matplotlib", "pydicom") if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True)
     assert done.stdout.strip() == '[]', done.stdout + done.stderr
+
+
+def test_a_patient_column_is_kept(folder):
+    edit(folder, lambda df: df.assign(Patient=[f'P{i//2}' for i in range(len(df))]))
+    clips = read_echonet(folder).clips
+    assert clips.Patient['clip00'] == clips.Patient['clip01'] == 'P0' and clips.Patient['clip11'] == 'P5'
