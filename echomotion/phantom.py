@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SEGMENTS', 'LIMITS', 'RANGES', 'SOMETIMES', 'HARD', 'CLEAN', 'DIFFICULTIES', 'SHAPES', 'SIMULATOR', 'ARTEFACTS',
            'Heart', 'View', 'Scanner', 'volume_curve', 'Ventricle', 'Simulator', 'Phantom', 'render', 'draw_parameters',
-           'phantom_clip', 'reader_tracing', 'write_phantom_dataset', 'write_phantom_frames', 'PhantomBatches',
-           'phantom_dls', 'phantom_scores', 'artefact_table', 'train_on_phantoms']
+           'phantom_clip', 'reader_tracing', 'reader_labels', 'write_phantom_dataset', 'write_phantom_frames',
+           'PhantomBatches', 'phantom_dls', 'phantom_scores', 'artefact_table', 'train_on_phantoms']
 
 # %% ../nbs/05_phantom.ipynb #d5faf583
 import json, math
@@ -126,14 +126,21 @@ class Scanner:
     jpeg: int = 90             # JPEG quality of the stored clip
     fps: float = 50.           # Hz
 
-# %% ../nbs/05_phantom.ipynb #039080d8
-LIMITS = dict(edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 3), widest=(.3, .9), bluntness=(1.2, 4),
-    base_taper=(0, .6), ovality=(0, .3), bend=(-15, 15), annulus_deg=(-30, 30), wall_mm=(3, 25), septum_ratio=(.5, 2.5), shortening=(0, .35), defect=(0, 1.5),
-    aneurysm=(0, 1.2), rv=(.3, 2), la=(.3, 2), ra=(.3, 2), aorta=(0, 1.6), rr_var=(0, .4), ectopic=(0, .5), band=(0, 2.5), ef_var=(0, .3), atrial_kick=(0, .6),
-    phase=(0, 1), papillary=(0, 2), trabeculae=(0, 5), leaflet_mm=(.3, 4), foreshorten=(-40, 40), tilt=(-75, 75),
-    apex_depth=(0, 120), depth=(60, 300), sector=(20, 150), top=(-.3, .4), zoom=(.5, 3), face=(0, 40), harmonic=(0, 1), smoke=(0, 1), septum=(-20, 20), stripe=(0, 3), s_curve=(0, 1), liver=(0, 1), exposure=(0, 1), sharpen=(0, 2), stretch=(.5, 2), axial_mm=(.2, 5),
-    beam_deg=(.3, 12), dyn_range=(20, 100), gamma=(.3, 3), haze=(0, 1), clutter=(0, 10), dropout=(0, 1), shadow=(0, 2),
-    lung=(0, 1), persistence=(0, .95), blur=(0, 4), jpeg=(20, 100), fps=(5, 300)) # the range allowed for each parameter
+# %% ../nbs/05_phantom.ipynb #dace1f6f
+LIMITS = dict(
+    # the heart
+    edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 3), widest=(.3, .9), bluntness=(1.2, 4), base_taper=(0, .6), ovality=(0, .3),
+    oval_deg=(-360, 360), bend=(-15, 15), annulus_deg=(-30, 30), wall_mm=(3, 25), septum_ratio=(.5, 2.5), shortening=(0, .35), defect=(0, 1.5),
+    defect_s=(-.5, 1.5), defect_deg=(-360, 360), defect_width=(.05, 3), aneurysm=(0, 1.2), rv=(.3, 2), la=(.3, 2), ra=(.3, 2), aorta=(0, 1.6),
+    rr_var=(0, .4), ectopic=(0, .5), ef_var=(0, .3), atrial_kick=(0, .6), phase=(0, 1), band=(0, 2.5), papillary=(0, 2), trabeculae=(0, 5), leaflet_mm=(.3, 4),
+    # the view
+    rotation=(-360, 360), tilt=(-75, 75), foreshorten=(-40, 40), offset=(-60, 60), apex_x=(-150, 150), apex_depth=(0, 120), drift=(0, 30), breath=(0, 5),
+    # the scanner
+    depth=(60, 300), sector=(20, 150), steer=(-60, 60), top=(-.3, .4), zoom=(.5, 3), face=(0, 40), stretch=(.5, 2), shift=(-.5, .5), axial_mm=(.2, 5),
+    beam_deg=(.3, 12), focus=(5, 400), defocus=(0, 1), dyn_range=(20, 100), gain=(-80, 60), gamma=(.3, 3), s_curve=(0, 1), tgc=(0, 40), attenuation=(-.5, 1),
+    harmonic=(0, 1), blood=(-150, 20), smoke=(0, 1), septum=(-20, 20), stripe=(0, 3), noise=(-150, 20), haze=(0, 1), clutter=(0, 10), clutter_mm=(1, 200), dropout=(0, 1), specular=(0, 10),
+    shadow=(0, 2), shadows=(0, 20), background=(-150, 20), pericardium=(-150, 40), atria=(0, 3), leaflet=(0, 5), texture=(0, 20), lung=(0, 1), liver=(0, 1),
+    persistence=(0, .95), exposure=(0, 1), blur=(0, 4), sharpen=(0, 2), jpeg=(20, 100), fps=(5, 300)) # the range allowed for each number
 
 # %% ../nbs/05_phantom.ipynb #8d1736c5
 def _check(part):
@@ -590,7 +597,7 @@ def _measured_beat(volumes):
     es = int(fall.argmax())
     return int(volumes[:es + 1].argmax()), es
 
-# %% ../nbs/05_phantom.ipynb #291de166
+# %% ../nbs/05_phantom.ipynb #d46f57d6
 def render(heart:Heart, # what beats
            view:View=View(), # the plane
            scanner:Scanner=Scanner(), # the machine
@@ -601,6 +608,7 @@ def render(heart:Heart, # what beats
     ) -> Phantom: # the clip with its true masks and volumes
     "Scan a heart; raises `ValueError` for an impossible parameter"
     sim = Simulator(heart, view, scanner, size, seed)
+    if n_frames is not None and n_frames < 1: raise ValueError(f'n_frames={n_frames} is outside 1 and more')
     n = n_frames or int(round(2*60/heart.heart_rate*scanner.fps)) + 1
     t = np.arange(n)/scanner.fps
     volumes = volume_curve(t, heart, np.random.default_rng([seed, 2]))
@@ -670,17 +678,25 @@ def _in_sector(lv, view, scanner):
     half_width = .48/scanner.zoom*scanner.depth*scanner.stretch/(1 - scanner.top)*(1 - 2*abs(scanner.shift))
     return ((np.abs(angle) < scanner.sector/2 - 1) & (np.hypot(u, w) < .97*scanner.depth/max(scanner.zoom, 1)) & (np.abs(u) < half_width)).mean()
 
-# %% ../nbs/05_phantom.ipynb #2bbdcf7c
+# %% ../nbs/05_phantom.ipynb #bf477cdb
+def _check_recipe(difficulty, ranges=None, shape=None):
+    if difficulty not in DIFFICULTIES: raise ValueError(f'difficulty={difficulty!r}: choose one of {", ".join(DIFFICULTIES)}')
+    if shape is not None and shape not in SHAPES: raise ValueError(f'shape={shape!r}: choose one of {", ".join(SHAPES)}')
+    unknown = set(ranges or {}) - set(LIMITS)
+    if unknown: raise ValueError(f'ranges: no parameter named {", ".join(sorted(unknown))}')
+    for name, pair in (ranges or {}).items():
+        if np.shape(pair) != (2,): raise ValueError(f'ranges: {name}={pair!r} must be a pair (low, high)')
+        low, high = LIMITS[name]
+        if not low <= pair[0] <= pair[1] <= high: raise ValueError(f'ranges: {name}={tuple(pair)} must rise and lie within {low} to {high}')
+
+# %% ../nbs/05_phantom.ipynb #64499260
 def draw_parameters(seed:int, # same seed, same heart
                     difficulty:str='typical', # a name of `DIFFICULTIES`: 'clean', 'typical', 'hard' or 'views'
                     ranges:dict=None, # name -> (low, high), to change single ranges
                     shape:str=None, # a family of `SHAPES`, such as 'dilated'; None: any
     ) -> tuple: # Heart, View, Scanner
     "A random heart, view and scanner; the pose is redrawn until the picture shows the LV"
-    if difficulty not in DIFFICULTIES: raise ValueError(f'difficulty={difficulty!r}: choose one of {", ".join(DIFFICULTIES)}')
-    if shape is not None and shape not in SHAPES: raise ValueError(f'shape={shape!r}: choose one of {", ".join(SHAPES)}')
-    unknown = set(ranges or {}) - set(RANGES) - {'edv', 'ef'}
-    if unknown: raise ValueError(f'ranges: no parameter named {", ".join(sorted(unknown))}')
+    _check_recipe(difficulty, ranges, shape)
     limits = {**DIFFICULTIES[difficulty], **(ranges or {})}
     rng = np.random.default_rng([seed, 77])
     heart = replace(_draw_heart(rng, limits, shape), **{k: float(rng.uniform(*v)) for k, v in (ranges or {}).items() if k in Heart.__dataclass_fields__})
@@ -691,8 +707,8 @@ def draw_parameters(seed:int, # same seed, same heart
         view = View(mirror=bool(rng.random() < .25), **{f.name: v[f.name] for f in fields(View) if f.name in v})
         depth = float(np.clip((view.apex_depth + lv.length + rng.uniform(25, 70))*rng.uniform(.98, 1.18), 95, 230))
         marks = {k: v.pop(k, True) for k in ('ruler', 'ecg')}
-        scanner = Scanner(depth=depth, shadows=int(rng.integers(0, 4)), jpeg=int(rng.integers(70, 97)), fps=float(rng.choice([20, 30, 40, 50, 50, 50, 60, 75, 90])),
-                          **marks, **{f.name: v[f.name] for f in fields(Scanner) if f.name in v})
+        scanner = dict(depth=depth, shadows=int(rng.integers(0, 4)), jpeg=int(rng.integers(70, 97)), fps=float(rng.choice([20, 30, 40, 50, 50, 50, 60, 75, 90])))
+        scanner = Scanner(**{**scanner, **marks, **{f.name: v[f.name] for f in fields(Scanner) if f.name in v}})
         if _in_sector(lv, view, scanner) > (.85 if difficulty == 'hard' else .97): break
     return heart, view, scanner
 
@@ -730,6 +746,20 @@ def reader_tracing(mask:np.ndarray, # bool (H, W), the true cavity
     out = np.concatenate([middle - unit*left + slide, middle + unit*right + slide], 1)
     first = np.concatenate([axis[:2] + start*along, axis[2:] + end*along])
     return np.concatenate([first[None], out])
+
+# %% ../nbs/05_phantom.ipynb #f5b261f1
+def reader_labels(phantom:Phantom, # what is read
+                  rng:np.random.Generator, # the reader's hand and eye
+                  habit:float=0., # pixels at 112 x 112 that this reader draws outside (+) or inside (-)
+                  waver:float=.8, # pixels at 112 x 112 of wavering along the wall
+    ) -> dict: # ed and es (frames), masks bool (2, H, W), edv and esv (mL, by disks), ef (percent): what the reader would report
+    "Choose end-diastole and end-systole, trace them and measure, as a person would"
+    from echomotion.ef import disk_volume, ejection_fraction
+    last = len(phantom.masks) - 1
+    frames = [int(np.clip(f + rng.choice([-1, 0, 0, 0, 1]), 0, last)) for f in (phantom.ed, phantom.es)]
+    masks = np.stack([tracing_to_mask(reader_tracing(phantom.masks[f], rng, habit, waver), phantom.masks[f].shape) for f in frames])
+    edv, esv = (disk_volume(m, phantom.clip.pixel_mm) for m in masks)
+    return dict(ed=frames[0], es=frames[1], masks=masks, edv=edv, esv=esv, ef=float(ejection_fraction(edv, esv)))
 
 # %% ../nbs/05_phantom.ipynb #a1dfb703
 def _write_clip(job):
@@ -780,7 +810,7 @@ def _claim_folder(path, recipe):
     for sub in ('Videos', 'Masks', 'Volumes', 'Records'): (path/sub).mkdir(parents=True, exist_ok=True)
     with whole_file(mark) as f: f.write_text(json.dumps(recipe))
 
-# %% ../nbs/05_phantom.ipynb #1c96760b
+# %% ../nbs/05_phantom.ipynb #dd6f2f02
 def write_phantom_dataset(path:str, # folder to write; may hold part of the same data set
                           n:dict=None, # clips a split; None: dict(TRAIN=600, VAL=48, TEST=48)
                           size:int=112, # pixels
@@ -793,6 +823,7 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
     ) -> EchoNet: # the data set, as `read_echonet` reads it
     "Write phantoms in the EchoNet-Dynamic layout; a second call goes on where the first one stopped"
     path, n = Path(path), n or dict(TRAIN=600, VAL=48, TEST=48)
+    _check_recipe(difficulty, ranges)
     recipe = dict(simulator=SIMULATOR, n=n, size=size, seed=seed, difficulty=difficulty, n_frames=n_frames, ranges=ranges)
     _claim_folder(path, recipe)
     splits = [s for s, k in n.items() for _ in range(k)]
@@ -825,7 +856,17 @@ def _few_frames(job):
             with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     return rows
 
-# %% ../nbs/05_phantom.ipynb #d2d60ee0
+# %% ../nbs/05_phantom.ipynb #4e0c0ecd
+def _claim_frames(out, recipe):
+    "Refuse a folder whose frames were made differently; a folder of an older version, which left no note, is taken as it is"
+    mark = out/'recipe.json'
+    if (out/'extract.json').exists(): raise FileExistsError(f'{out} holds the frames of recordings (extract.json says of which). Choose another folder.')
+    if not mark.exists():
+        with whole_file(mark) as f: f.write_text(json.dumps(recipe))
+    elif json.loads(mark.read_text()) != json.loads(json.dumps(recipe)):
+        raise FileExistsError(f'{out} holds phantoms of another recipe or an older simulator ({mark.name} says which). Choose another folder, or delete this one.')
+
+# %% ../nbs/05_phantom.ipynb #1209d24b
 def write_phantom_frames(out:str, # folder of the frames
                          n:dict=None, # hearts a split; None: dict(TRAIN=2000, VAL=100)
                          count:int=6, # frames of each heart, spread over a beat
@@ -840,6 +881,8 @@ def write_phantom_frames(out:str, # folder of the frames
     out, n = Path(out), n or dict(TRAIN=2000, VAL=100)
     splits = [s for s, k in n.items() for _ in range(k)]
     kinds = [difficulty] if isinstance(difficulty, str) else list(difficulty)
+    for kind in kinds: _check_recipe(kind, ranges)
+    _claim_frames(out, dict(simulator=SIMULATOR, size=size, count=count, ranges=ranges))
     jobs = [(out, f'{kinds[i % len(kinds)]}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kinds[i % len(kinds)], ranges) for i, s in enumerate(splits)]
     rows = [r for rows in parallel_map(_few_frames, jobs, workers, progress, 'hearts') for r in rows]
     table = pd.DataFrame(rows, columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
