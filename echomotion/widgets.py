@@ -82,7 +82,7 @@ def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
     parts += [_cursor(points[t][0], ink, 'mark') + _grip(*points[t], ink) for ink, t in (cursors or {}).items()]
     text = lambda x, y, s, anchor='end': f'<text x="{x}" y="{y:.0f}" text-anchor="{anchor}" font-size="10" fill="currentColor">{s}</text>'
     parts += [text(_LEFT - 5, 31, number(hi)), text(_LEFT - 5, _HEIGHT - 13, number(lo)), text(_LEFT, 10, label, 'start')]
-    if len(beats): parts.append(text(_WIDTH - _PAD, 10, f'<tspan fill="{ED_INK}">▼ ED</tspan> <tspan fill="{ES_INK}">▲ ES</tspan>'))
+    if len(beats): parts.append(text(_WIDTH - _PAD, 10, f'<tspan fill="{ED_INK}">▼</tspan> ED <tspan fill="{ES_INK}">▲</tspan> ES'))
     return _svg(parts, label)
 
 # %% ../nbs/06_widgets.ipynb #70125aae
@@ -90,7 +90,7 @@ def _svg(parts, label, width=_WIDTH, height=_HEIGHT):
     said = re.sub('<[^>]*>', '', label)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}" style="width:100%;max-width:{width}px;display:block">{"".join(parts)}</svg>'
 
-# %% ../nbs/06_widgets.ipynb #73baefa9
+# %% ../nbs/06_widgets.ipynb #0f10f576
 _TWIN_STYLE = """<style>.em-twin{font:14px/1.4 system-ui,sans-serif;color:inherit}.em-twin *{box-sizing:border-box}
 .em-twin button{min-width:44px;min-height:40px;padding:0 10px;border:1px solid currentColor;border-radius:6px;background:none;color:inherit;font:inherit;cursor:pointer}
 .em-twin input[type=range]{flex:1;min-width:0;height:40px;margin:0;accent-color:#2E8FD0}.em-twin input[type=checkbox]{width:20px;height:20px;margin:0;accent-color:#2E8FD0}
@@ -98,8 +98,8 @@ _TWIN_STYLE = """<style>.em-twin{font:14px/1.4 system-ui,sans-serif;color:inheri
 .em-twin label{display:flex;gap:6px;align-items:center;white-space:nowrap;min-height:40px}.em-twin output{display:block;font-variant-numeric:tabular-nums}
 .em-twin .em-pics{display:flex;flex-wrap:wrap;gap:6px}.em-twin figure{position:relative;flex:1 1 160px;margin:0;background:#000}
 .em-twin figure img{display:block;width:100%;margin:0;border-radius:0;background:#000}.em-twin figure svg{position:absolute;inset:0;width:100%;height:100%}
-.em-twin figcaption{position:absolute;left:6px;top:4px;margin:0;color:#fff;font-size:13px;text-shadow:0 0 3px #000}.em-twin table{border-spacing:12px 2px;border-collapse:separate;margin:4px 0 4px -12px;width:auto}
-.em-twin td,.em-twin th{padding:0;border:0;text-align:left;background:none;font-variant-numeric:tabular-nums}.em-twin p{margin:4px 0}</style>"""
+.em-twin figcaption{position:absolute;left:6px;top:4px;margin:0;color:#fff;font-size:13px;text-shadow:0 0 3px #000}.em-twin table{border-spacing:0!important;border-collapse:separate;margin:4px 0;width:auto}
+.em-twin table td,.em-twin table th{padding:1px 12px 1px 0;vertical-align:bottom;border:0;text-align:left;background:none;font-variant-numeric:tabular-nums}.em-twin td{white-space:nowrap}.em-twin table :last-child{padding-right:0}.em-twin p{margin:4px 0}</style>"""
 
 # %% ../nbs/06_widgets.ipynb #a0e2f451
 _TWIN_SCRIPT = """(function(){document.querySelectorAll('.em-%NAME%:not([data-on])').forEach(box=>{box.dataset.on=1;
@@ -335,14 +335,15 @@ class EFExplorer(_Pictured):
         self.scale, self.held = max(1, round(260 / max(self.frames.shape[1:]))), None
         last = len(self.frames) - 1
         ed, es = map(int, self.pairs[0] if self.pairs else (0, last))
-        slider = lambda value, word: widgets.IntSlider(value, 0, last, description=word, layout=widgets.Layout(width='250px'), style={'description_width': '44px'})
+        slider = lambda value, word: widgets.IntSlider(value, 0, last, description=word, layout=widgets.Layout(width='98%'), style={'description_width': '40px'})
         self.ed, self.frame, self.es = slider(ed, 'ED'), slider((ed + es) // 2, 'frame'), slider(es, 'ES')
         self.beat = widgets.Dropdown(options={f'beat {i + 1} as measured': i for i in range(len(self.pairs))}, value=0 if self.pairs else None, layout=widgets.Layout(width='190px'))
         self.disks = widgets.ToggleButton(True, description='disks', layout=widgets.Layout(width='80px'))
-        self.ed_picture, self.picture, self.es_picture = [widgets.Image(format='jpeg', layout=widgets.Layout(max_width='32%', width='auto', margin='0 4px 0 0')) for _ in range(3)]
+        self.ed_picture, self.picture, self.es_picture = [widgets.Image(format='jpeg', layout=widgets.Layout(max_width='98%', width='auto', align_self='flex-start')) for _ in range(3)]
         self.readout, self.curve = widgets.HTML(), widgets.HTML()
         hands = _Hands(dict(curve=(self.curve, 'curves: drag ED, ES or the cursor; the arrow keys move what you dragged last', 'pan-y'), picture=(self.picture, 'frame: the arrow keys step', 'auto')), self._dragged, self._pressed)
-        super().__init__([widgets.HBox([self.ed_picture, self.picture, self.es_picture]), _row(self.ed, self.frame, self.es), _row(self.beat, self.disks), self.readout, self.curve, hands])
+        columns = [widgets.VBox(pair, layout=widgets.Layout(width='33%', max_width='268px')) for pair in ((self.ed_picture, self.ed), (self.picture, self.frame), (self.es_picture, self.es))]
+        super().__init__([widgets.HBox(columns), _row(self.beat, self.disks), self.readout, self.curve, hands])
         self.beat.observe(lambda _: self._jump(), 'value')
         for control in (self.ed, self.es, self.frame, self.disks): control.observe(self._changed, 'value')
         self.add_class('em-explorer'); self._changed()
@@ -383,7 +384,7 @@ class EFExplorer(_Pictured):
     def _table(self):
         ed, es, r = self.ed.value, self.es.value, self.result
         row = lambda word, y, unit, ef, own: f'<tr><td>{word}</td><td>{number(y[ed])} {unit}</td><td>{number(y[es])} {unit}</td><td><b>{ef:.1f}%</b></td><td>{own:.1f}%</td></tr>'
-        return ('<table style="border-spacing:10px 2px"><tr><th></th><th>ED</th><th>ES</th><th>EF, your frames</th><th>EF, measured</th></tr>'
+        return ('<table style="border-spacing:10px 2px"><tr><th></th><th>ED</th><th>ES</th><th>your EF</th><th>measured</th></tr>'
                 + row('volume', self.volume, r.volume_unit, self.ef, r.ef) + row('area', self.area, r.area_unit, self.area_ef, r.area_ef) + '</table>')
 
     def static(self) -> str: # HTML
@@ -417,7 +418,7 @@ def _path(lines): return '' if lines is None else ''.join(f'M{a:.1f} {b:.1f}L{c:
 
 def _numbers(y, digits=2): return [round(float(v), digits) if np.isfinite(v) else None for v in y]
 
-# %% ../nbs/06_widgets.ipynb #0819f37a
+# %% ../nbs/06_widgets.ipynb #b49348e0
 def _explorer_page(e):
     ed, es, r = e.ed.value, e.es.value, e.result
     shown = _thinned(len(e.frames), (ed, es), 24)
@@ -427,8 +428,8 @@ def _explorer_page(e):
         data['curves'].append(dict(text=[f'{number(v)} {unit}' for v in y[shown]], value=_numbers(y[shown], 4), y=_numbers(_xy(y)[0][shown, 1], 1)))
     lines = _line('em-mask', fill=.12) + _line('em-disks', '#F0E442', 0)
     figures = ''.join(_figure(data['frames'][shown.index(t)], e.frames.shape[1:], lines, f'{word}, frame {t}') for word, t in (('ED', ed), ('ES', es)))
-    sliders = ''.join(f'<div class="em-row"><span style="width:24px;color:{ink}"><b>{word}</b></span><input type="range" min="0" max="{len(shown) - 1}" value="{shown.index(t)}" aria-label="{word}"></div>'
-                      for word, t, ink in (('ED', ed, ED_INK), ('ES', es, ES_INK)))
+    sliders = ''.join(f'<div class="em-row"><span style="width:40px;white-space:nowrap"><b style="color:{ink}">{mark}</b> {word}</span><input type="range" min="0" max="{len(shown) - 1}" value="{shown.index(t)}" aria-label="{word}"></div>'
+                      for word, t, ink, mark in (('ED', ed, ED_INK, '▼'), ('ES', es, ES_INK, '▲')))
     curves = ''.join(curve_svg(y, None, e.pairs, f'LV {word} ({unit})', {ED_INK: ed, ES_INK: es}) for word, y, unit in (('volume', e.volume, r.volume_unit), ('area', e.area, r.area_unit)))
     return _twin(f'<div class="em-pics">{figures}</div>{sliders}{_switch("disks", "em-disks")}{e._table()}<div class="em-curve">{curves}</div>', data, _EXPLORER, 420)
 
@@ -488,7 +489,7 @@ def _trace_picture(frame, handles, active, truth, scale, word):
     cv2.putText(im, word, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, .7, (255, 255, 255), 1, cv2.LINE_AA)
     return im
 
-# %% ../nbs/06_widgets.ipynb #2c0c270c
+# %% ../nbs/06_widgets.ipynb #559ce778
 class TracingExercise(_Pictured):
     "Trace ED and ES by hand; get Dice against the truth and the EF that follows."
     def __init__(self,
@@ -507,7 +508,7 @@ class TracingExercise(_Pictured):
         self.true_volume = {k: disk_volume(m, self.pixel_mm) for k, m in self.truth.items()}
         self.scale, self.held, self.quiet, self.masks, self.volume, self.dice = max(1, round(336 / max(frames.shape[1:]))), None, False, {}, {}, {}
         middle = (mask_handles(self.truth['ED']) + mask_handles(self.truth['ES'])) / 2
-        self.first = middle.mean(0) + .6 * (middle - middle.mean(0))
+        self.first = middle.mean(0) + .7 * (middle - middle.mean(0))
         self._controls(*frames.shape[1:])
         self.picture = widgets.Image(format='jpeg', layout=widgets.Layout(max_width='100%', width='auto', align_self='flex-start'))
         self.readout = widgets.HTML()
@@ -687,7 +688,7 @@ def _thin(x, y, most=300):
     n = len(y) // k * k
     return np.reshape(x[:n], (-1, k)).mean(1), np.reshape(y[:n], (-1, k)).mean(1)
 
-# %% ../nbs/06_widgets.ipynb #5000987e
+# %% ../nbs/06_widgets.ipynb #e5597d12
 class _MonitorView(_Pictured):
     "Curves and overlays of a training run; a slider goes back to earlier epochs."
     def __init__(self):
@@ -710,8 +711,8 @@ class _MonitorView(_Pictured):
         x, y = _thin(self.steps, self.losses)
         of = lambda key: (np.arange(len(self.rows)) + 1., [r.get(key, np.nan) for r in self.rows])
         top = np.percentile(y, 98) if len(y) else None
-        return (_chart([('currentColor', x, y, .5), (ES_INK, *of('valid_loss'), 1)], self.epochs, f'loss: batches, <tspan fill="{ES_INK}">validation</tspan>', at, 0, top)
-                + _chart([(ED_INK, *of('dice'), 1)], self.epochs, f'<tspan fill="{ED_INK}">Dice</tspan>, validation', at, 0, 1))
+        return (_chart([('currentColor', x, y, .5), (ES_INK, *of('valid_loss'), 1)], self.epochs, f'loss: batches and <tspan fill="{ES_INK}">●</tspan> validation', at, 0, top)
+                + _chart([(ED_INK, *of('dice'), 1)], self.epochs, f'<tspan fill="{ED_INK}">●</tspan> Dice, validation', at, 0, 1))
 
     def text(self, i):
         r = self.rows[i]
@@ -742,7 +743,7 @@ all('.now').forEach(e=>{e.setAttribute('x1',d.x[i]);e.setAttribute('x2',d.x[i])}
 r.oninput=show;show();
 """
 
-# %% ../nbs/06_widgets.ipynb #2f40e62c
+# %% ../nbs/06_widgets.ipynb #b5ded667
 class TrainingMonitor(Callback):
     "Shows loss, Dice and a few validation overlays while a Learner trains."
     order, remove_on_fetch = 60, True
@@ -767,9 +768,10 @@ class TrainingMonitor(Callback):
         self.auto_show = False
 
     def _some(self, valid):
-        "The first validation frames and their masks, as the network gets them."
+        "A few validation frames and their masks, as the network gets them."
         x, y = valid.one_batch()[:2]
-        return x[:self.n_shown].as_subclass(torch.Tensor), y[:self.n_shown].as_subclass(torch.Tensor)
+        apart = np.linspace(0, len(x) - 1, min(self.n_shown, len(x))).round().astype(int).tolist()
+        return x[apart].as_subclass(torch.Tensor), y[apart].as_subclass(torch.Tensor)
 
     def _display(self):
         from IPython import get_ipython
