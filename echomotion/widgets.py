@@ -224,7 +224,7 @@ if(!k||e.ctrlKey||e.metaKey||e.altKey)return;e.preventDefault();e.stopPropagatio
 (function find(){const missing=Object.keys(pads).filter(p=>{const els=document.querySelectorAll('.em-'+p+'-%MARK%');
 els.forEach(el=>{if(!el.dataset.on)hold(p,el)});return!els.length});if(missing.length&&tries++<200)setTimeout(find,50)})()})()"""
 
-# %% ../nbs/06_widgets.ipynb #13aa3dab
+# %% ../nbs/06_widgets.ipynb #32091594
 class _Hands(widgets.HBox):
     "Mouse, finger and arrow keys on pictures, brought to Python by way of a hidden text field."
     def __init__(self,
@@ -242,14 +242,17 @@ class _Hands(widgets.HBox):
         super().__init__([page, self.wire], layout=widgets.Layout(display='none'))
 
     def _heard(self, change):
-        try: said = json.loads(change.new)
-        except ValueError: return
+        try:
+            said = json.loads(change.new)
+            pad, mark = said['pad'], said['id']
+            points = [tuple(float(v) for v in said[k]) for k in (('from', 'to') if 'to' in said else ('keys',))]
+        except (ValueError, TypeError, KeyError): return   # not from the script
         if 'to' in said and self.dragged:
-            new, self.drag = said['id'] != self.drag, said['id']
-            self.dragged(said['pad'], said['from'], said['to'], new)
+            new, self.drag = mark != self.drag, mark
+            self.dragged(pad, *points, new)
         elif 'keys' in said and self.pressed:
-            before, self.counts[said['id']] = self.counts.get(said['id'], (0, 0)), said['keys']
-            self.pressed(said['pad'], said['keys'][0] - before[0], said['keys'][1] - before[1])
+            before, self.counts[mark] = self.counts.get(mark, (0, 0)), points[0]
+            self.pressed(pad, *(int(a - b) for a, b in zip(points[0], before)))
 
 # %% ../nbs/06_widgets.ipynb #9b008675
 def _row(*parts): return widgets.HBox(list(parts), layout=widgets.Layout(flex_flow='row wrap', align_items='center'))
@@ -824,21 +827,21 @@ KNOBS = dict( # name: (part, word, lowest, highest, step, unit)
     foreshorten=('view', 'plane misses apex by', -30, 30, 1, '°'), rotation=('view', 'plane turned by', 0, 120, 2, '°'), tilt=('view', 'axis leans by', -40, 40, 1, '°'),
     depth=('scanner', 'depth', 120, 240, 2, 'mm'), gain=('scanner', 'gain', -25, 15, 1, 'dB'), shadow=('scanner', 'rib shadow', 0, 1.6, .05, '')) # what `PhantomKnobs` turns
 
-# %% ../nbs/06_widgets.ipynb #21dd0642
+# %% ../nbs/06_widgets.ipynb #3c32fab9
 class PhantomKnobs(_Pictured):
     "The simulator's knobs: every turn gives the frame that follows, with the truth beside it."
     def __init__(self,
                  heart:Heart=None, # what beats; None: a healthy heart
                  view:View=None, # the plane; None: four-chamber
                  scanner:Scanner=None, # the machine; None: a good one
-                 size:int=160, # pixels, width and height of the picture
+                 size:int=128, # pixels, width and height of the picture
                  seed:int=0, # of the tissue
                 ):
         self.parts = dict(heart=replace(heart or Heart(), rr_var=0., ef_var=0., phase=0.), view=replace(view or View(), drift=0.), scanner=scanner or Scanner(shadows=2))
         self.size, self.seed, self.first, self.measured = size, seed, dict(self.parts), {}
         self.knobs = {name: self._knob(name, *spec) for name, spec in KNOBS.items()}
-        self.phase = widgets.IntSlider(0, 0, 19, description='in the beat', readout=False, layout=widgets.Layout(width='230px'), style={'description_width': '76px'})
-        self.play = widgets.Play(min=0, max=19, interval=50, repeat=True, layout=widgets.Layout(width='130px'))
+        self.phase = widgets.IntSlider(int(self.volumes().argmin()) % 20, 0, 19, description='in the beat', readout=False, layout=widgets.Layout(width='230px'), style={'description_width': '76px'})
+        self.play = widgets.Play(value=self.phase.value, min=0, max=19, interval=50, repeat=True, layout=widgets.Layout(width='130px'))
         self.outline = widgets.ToggleButton(False, description='true outline', layout=widgets.Layout(width='110px'))
         self.again = _button('reset', 'all knobs as they were', self.reset)
         self.picture = widgets.Image(format='jpeg', layout=widgets.Layout(max_width='100%', width='auto', align_self='flex-start'))
@@ -883,10 +886,12 @@ class PhantomKnobs(_Pictured):
     def measure(self) -> dict: # volume EF and area EF (percent) of the true masks in this plane
         "What a tracing without a fault would say."
         if not self.measured:
-            v = self.volumes()
-            ed, es = (self.frame(int(k) % 20 / 20, 80) for k in (v.argmax(), v.argmin()))
-            masks = [p.masks[0] for p in (ed, es)]
-            self.measured = dict(ef=ejection_fraction(*(disk_volume(m, ed.clip.pixel_mm) for m in masks)), area_ef=ejection_fraction(*lv_area(np.stack(masks))))
+            v = self.volumes(); es = int(v.argmin()); ed = int(v[:es + 1].argmax())
+            seconds = max((es - ed) / 20 * 60 / self.parts['heart'].heart_rate, .02)
+            n = int(np.ceil(5 * seconds)) # as few frames from ED to ES as a scanner of 5 Hz or more can make
+            p = render(replace(self.parts['heart'], phase=ed / 20), self.parts['view'], replace(self.parts['scanner'], fps=n / seconds), 56, n + 1, self.seed)
+            masks = p.masks[[0, -1]]
+            self.measured = dict(ef=ejection_fraction(*(disk_volume(m, p.clip.pixel_mm) for m in masks)), area_ef=ejection_fraction(*lv_area(masks)))
         return self.measured
 
     def _show(self):

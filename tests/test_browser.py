@@ -29,7 +29,10 @@ def browser():
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     folder, home = tmp_path_factory.mktemp('notebooks'), tmp_path_factory.mktemp('home')
-    for name in ('06_widgets', '03_ef'): shutil.copy(ROOT/'nbs'/f'{name}.ipynb', folder)
+    shutil.copy(ROOT/'nbs'/'06_widgets.ipynb', folder)
+    lesson = json.loads((ROOT/'nbs'/'03_ef.ipynb').read_text(encoding='utf-8'))   # up to its last widget
+    last = max(i for i, c in enumerate(lesson['cells']) if re.search(r'^explorer = |^player = ', ''.join(c['source']), re.M))
+    (folder/'03_ef.ipynb').write_text(json.dumps({**lesson, 'cells': lesson['cells'][:last + 1]}))
     shutil.copytree(ROOT/'nbs'/'images', folder/'images')
     with jupyter_lab(folder, home) as server: yield server
 
@@ -303,6 +306,36 @@ def test_tracing_on_the_page_counts_as_python_does(browser, tmp_path):
     assert np.allclose(spread, exercise.spread('ES', 1), atol=3)
     page.locator('.em-twin input[type=checkbox]').check()
     assert 'truth' in page.locator('.em-twin table').inner_text().split('Dice')[0]
+    assert not wrong, wrong
+    page.close()
+
+
+def test_static_player_plays_switches_and_stands_twice_on_a_page(browser, tmp_path):
+    from echomotion.widgets import static_player
+    y, x = np.mgrid[:112, :112] - 56
+    masks = np.stack([(y / 34)**2 + (x / w)**2 <= 1 for w in 16 - 4 * np.sin(2 * np.pi * np.arange(48) / 24)**2])
+    frames = np.where(masks, 20, 120 + 60 * np.random.default_rng(0).random((48, 112, 112))).astype(np.uint8)
+    curve = masks.sum((1, 2)).astype(float); curve[20] = np.nan
+    twin = static_player(frames, masks, curve, fps=40, unit='pixels', beats=[(0, 6)], max_frames=24, truth=masks)
+    page, wrong = open_twin(browser, twin + twin, tmp_path, viewport=dict(width=1000, height=800))
+    said = lambda k: page.locator('.em-twin output').nth(k).inner_text()
+    assert page.locator('.em-twin[data-on]').count() == 2 and said(0).startswith('frame 0 of 48 · 0.00 s')
+    page.locator('.em-twin input[type=range]').nth(1).focus()
+    for _ in range(10): page.keyboard.press('ArrowRight')
+    assert said(1) == 'frame 20 of 48 · 0.50 s · LV lost' and said(0).startswith('frame 0'), 'each player has its own slider'
+    for cls in ('.em-mask', '.em-truth'):
+        line = page.locator(f'.em-twin {cls}').first
+        assert line.is_visible()
+        page.locator(f'.em-twin input[data-of="{cls}"]').first.uncheck()
+        assert not line.is_visible()
+    page.locator('.em-twin button').first.click()
+    page.wait_for_function("!document.querySelector('.em-twin output').innerText.startsWith('frame 0 ')")
+    page.locator('.em-twin button[aria-label=pause]').first.click()
+    still = said(0); page.wait_for_timeout(300)
+    assert said(0) == still
+    svg = page.locator('.em-twin .em-curve svg').first.bounding_box()
+    page.mouse.click(svg['x'] + svg['width'] - 12, svg['y'] + 40)
+    assert said(0).startswith('frame 46 of 48')
     assert not wrong, wrong
     page.close()
 
