@@ -101,11 +101,10 @@ _TWIN_STYLE = """<style>.em-twin{font:14px/1.4 system-ui,sans-serif;color:inheri
 .em-twin figcaption{position:absolute;left:6px;top:4px;margin:0;color:#fff;font-size:13px;text-shadow:0 0 3px #000}.em-twin table{border-spacing:0!important;border-collapse:separate;margin:4px 0;width:auto}
 .em-twin table td,.em-twin table th{padding:1px 12px 1px 0;vertical-align:bottom;border:0;text-align:left;background:none;font-variant-numeric:tabular-nums}.em-twin td{white-space:nowrap}.em-twin table :last-child{padding-right:0}.em-twin p{margin:4px 0}</style>"""
 
-# %% ../nbs/06_widgets.ipynb #a0e2f451
+# %% ../nbs/06_widgets.ipynb #d5cbca0d
 _TWIN_SCRIPT = """(function(){document.querySelectorAll('.em-%NAME%:not([data-on])').forEach(box=>{box.dataset.on=1;
 const d=%DATA%,q=s=>box.querySelector(s),all=s=>Array.from(box.querySelectorAll(s)),webp=s=>'data:image/webp;base64,'+s;
-all('input[type=checkbox]').forEach(c=>c.onchange=()=>all(c.dataset.of).forEach(e=>{e.style.display=c.checked?'':'none'}));
-%BODY%})})()"""
+all('input[type=checkbox]').forEach(c=>c.onchange=()=>all(c.dataset.of).forEach(e=>{e.style.display=c.checked?'':'none'}));%BODY%})})()"""
 
 # %% ../nbs/06_widgets.ipynb #fd2db764
 def _twin(inner, data, body, width=336):

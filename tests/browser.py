@@ -35,6 +35,13 @@ def missing():
     return ''
 
 
+def crowded():
+    "How many times longer than its own work a process takes here just now: 1 on a machine that has nothing else to do"
+    start, cpu = time.perf_counter(), time.process_time()
+    while time.process_time() - cpu < .2: sum(range(2000))
+    return max(1., (time.perf_counter() - start) / .2)
+
+
 @contextmanager
 def chromium():
     "A headless browser, closed for sure"

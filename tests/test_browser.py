@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from browser import chromium, jupyter_lab, missing
+from browser import chromium, crowded, jupyter_lab, missing
 from exports import ROOT, notebooks, read_notebook
 
 LACKS = missing()
@@ -48,7 +48,7 @@ def listening(browser, **kw):
     return page, wrong
 
 
-def ran(browser, lab, name, limit=150):
+def ran(browser, lab, name, limit=400):
     "The notebook in JupyterLab with all its cells run; what went wrong"
     page, wrong = listening(browser, viewport=dict(width=1280, height=1000))
     page.goto(lab.page(f'{name}.ipynb'))
@@ -172,8 +172,9 @@ def test_every_knob_of_the_phantom(course):
 
 @pytest.mark.parametrize('box', ['.em-player', '.em-explorer', '.em-tracing', '.em-knobs'])
 def test_from_key_to_picture(course, box):
-    "Time from a key on the slider to the new picture on the screen: page, server, kernel and back. The least of a few medians, for machines are noisy"
+    "Time from a key on the slider to the new picture on the screen: page, server, kernel and back. The least of a few medians, and more time where other work takes the cores"
     page, _ = course
+    limit = 100 * crowded()
     page.locator(box).first.scroll_into_view_if_needed()
     medians = []
     for _ in range(6):
@@ -186,9 +187,10 @@ def test_from_key_to_picture(course, box):
             times.push(performance.now() - start); await new Promise(r => setTimeout(r, 30))}
           return times}""", box)
         medians.append(float(np.median(times)))
-        if medians[-1] < 100: break
-    print(f'{box[4:]}: {min(medians):.0f} ms from key to picture')
-    assert min(medians) < 100, f'{box}: medians of {[round(m) for m in medians]} ms'
+        if medians[-1] < limit: break
+        limit = max(limit, 100 * crowded())
+    print(f'{box[4:]}: {min(medians):.0f} ms from key to picture (allowed: {limit:.0f})')
+    assert min(medians) < limit, f'{box}: medians of {[round(m) for m in medians]} ms, allowed are {limit:.0f}'
 
 
 def test_nothing_went_wrong_on_the_page(course):
