@@ -826,7 +826,7 @@ KNOBS = dict( # name: (part, word, lowest, highest, step, unit)
     foreshorten=('view', 'plane misses apex by', -30, 30, 1, '°'), rotation=('view', 'plane turned by', 0, 120, 2, '°'), tilt=('view', 'axis leans by', -40, 40, 1, '°'),
     depth=('scanner', 'depth', 120, 240, 2, 'mm'), gain=('scanner', 'gain', -25, 15, 1, 'dB'), shadow=('scanner', 'rib shadow', 0, 1.6, .05, '')) # what `PhantomKnobs` turns
 
-# %% ../nbs/06_widgets.ipynb #3c32fab9
+# %% ../nbs/06_widgets.ipynb #1678a820
 class PhantomKnobs(_Pictured):
     "The simulator's knobs: every turn gives the frame that follows, with the truth beside it."
     def __init__(self,
@@ -856,7 +856,7 @@ class PhantomKnobs(_Pictured):
     def _knob(self, name, part, word, low, high, step, unit):
         value = float(np.clip(getattr(self.parts[part], name), low, high))
         knob = widgets.FloatSlider(value, min=low, max=high, step=step, description=word + (f' ({unit})' if unit else ''), readout_format='.0f' if step >= 1 else '.2f',
-                                   layout=widgets.Layout(width='330px'), style={'description_width': '170px'})
+                                   layout=widgets.Layout(width='400px', max_width='100%'), style={'description_width': '160px'})
         knob.observe(lambda change: self._turn(name, part, change.new), 'value')
         return knob
 
