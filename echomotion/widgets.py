@@ -203,13 +203,19 @@ def _side_by_side(frame, masks, opacity, scale):
 # %% ../nbs/06_widgets.ipynb #1a11ac00
 class _Pictured(widgets.VBox):
     "A widget that shows its static twin where no kernel stands behind it."
+    def __init__(self, parts, name):
+        super().__init__(parts)
+        self.add_class('em-live').add_class(f'em-{name}')
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         data, meta = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**data, 'text/plain': f'{type(self).__name__}', 'text/html': self.static()}, meta
 
-# %% ../nbs/06_widgets.ipynb #573707ab
-_HANDS_SCRIPT = """(function(){let tries=0;const pads=%PADS%,run=Math.random().toString(36).slice(2,9);
+# %% ../nbs/06_widgets.ipynb #2d056d9a
+_HANDS_SCRIPT = """(function(){if(!window.emKeys){window.emKeys=true;window.addEventListener('keydown',e=>{ // the notebook's own shortcuts leave these keys to the widget
+if(e.target.closest&&e.target.closest('.em-live')&&/^(Arrow|Home|End|Page)/.test(e.key)){
+e.target.setAttribute('data-lm-suppress-shortcuts','true');setTimeout(()=>e.target.removeAttribute('data-lm-suppress-shortcuts'))}},true)}
+let tries=0;const pads=%PADS%,run=Math.random().toString(36).slice(2,9);
 function send(m){const w=document.querySelector('.em-wire-%MARK% input');if(!w)return;w.value=JSON.stringify(m);w.dispatchEvent(new Event('input',{bubbles:true}))}
 function hold(name,el){let drag=null,keys=[0,0];el.dataset.on=1;el.tabIndex=0;el.setAttribute('aria-label',pads[name][0]);
 el.style.touchAction=pads[name][1];el.style.cursor='pointer';el.ondragstart=()=>false;
@@ -283,8 +289,8 @@ class ClipPlayer(_Pictured):
         self.curve, self.says = widgets.HTML(), widgets.Label()
         hands = _Hands(dict(picture=(self.picture, 'clip: the arrow keys step', 'auto'), curve=(self.curve, 'curve: drag the cursor, or step with the arrow keys', 'pan-y')),
                        self._dragged, lambda pad, right, down: self._step(right))
-        super().__init__([self.picture, _row(self.play, self.back, self.frame, self.on), _row(self.speed, self.mask_on, self.opacity), self.says, self.curve, hands])
-        self.add_class('em-player'); self._show()
+        super().__init__([self.picture, _row(self.play, self.back, self.frame, self.on), _row(self.speed, self.mask_on, self.opacity), self.says, self.curve, hands], 'player')
+        self._show()
 
     def _curve_of(self, result, fps):
         if result is not None: self.values, self.unit, self.what = result.volume, result.volume_unit, 'volume'
@@ -345,10 +351,10 @@ class EFExplorer(_Pictured):
         self.readout, self.curve = widgets.HTML(), widgets.HTML()
         hands = _Hands(dict(curve=(self.curve, 'curves: drag ED, ES or the cursor; the arrow keys move what you dragged last', 'pan-y'), picture=(self.picture, 'frame: the arrow keys step', 'auto')), self._dragged, self._pressed)
         columns = [widgets.VBox(pair, layout=widgets.Layout(width='33%', max_width='268px')) for pair in ((self.ed_picture, self.ed), (self.picture, self.frame), (self.es_picture, self.es))]
-        super().__init__([widgets.HBox(columns), _row(self.beat, self.disks), self.readout, self.curve, hands])
+        super().__init__([widgets.HBox(columns), _row(self.beat, self.disks), self.readout, self.curve, hands], 'explorer')
         self.beat.observe(lambda _: self._jump(), 'value')
         for control in (self.ed, self.es, self.frame, self.disks): control.observe(self._changed, 'value')
-        self.add_class('em-explorer'); self._changed()
+        self._changed()
 
     @property
     def ef(self): return ejection_fraction(self.volume[self.ed.value], self.volume[self.es.value])
@@ -491,7 +497,7 @@ def _trace_picture(frame, handles, active, truth, scale, word):
     cv2.putText(im, word, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, .7, (255, 255, 255), 1, cv2.LINE_AA)
     return im
 
-# %% ../nbs/06_widgets.ipynb #559ce778
+# %% ../nbs/06_widgets.ipynb #d9ba5144
 class TracingExercise(_Pictured):
     "Trace ED and ES by hand; get Dice against the truth and the EF that follows."
     def __init__(self,
@@ -515,8 +521,8 @@ class TracingExercise(_Pictured):
         self.picture = widgets.Image(format='jpeg', layout=widgets.Layout(max_width='100%', width='auto', align_self='flex-start'))
         self.readout = widgets.HTML()
         hands = _Hands(dict(picture=(self.picture, 'tracings of ED and ES: drag a point, or move the chosen one with the arrow keys', 'none')), self._dragged, self._pressed)
-        super().__init__([self.picture, _row(self.which, self.handle), _row(self.x, self.y), _row(self.out, self.back, self.show_truth, self.again), self.readout, hands])
-        self.add_class('em-tracing'); self.restart()
+        super().__init__([self.picture, _row(self.which, self.handle), _row(self.x, self.y), _row(self.out, self.back, self.show_truth, self.again), self.readout, hands], 'tracing')
+        self.restart()
 
     def _controls(self, h, w):
         slider = lambda top, word: widgets.FloatSlider(min=0, max=top - 1, step=.5, description=word, layout=widgets.Layout(width='260px'), style={'description_width': '84px'})
@@ -690,7 +696,7 @@ def _thin(x, y, most=300):
     n = len(y) // k * k
     return np.reshape(x[:n], (-1, k)).mean(1), np.reshape(y[:n], (-1, k)).mean(1)
 
-# %% ../nbs/06_widgets.ipynb #e5597d12
+# %% ../nbs/06_widgets.ipynb #a258c0ae
 class _MonitorView(_Pictured):
     "Curves and overlays of a training run; a slider goes back to earlier epochs."
     def __init__(self):
@@ -698,9 +704,9 @@ class _MonitorView(_Pictured):
         self.charts, self.says = widgets.HTML(), widgets.Label('waiting for the first batch')
         self.picture = widgets.Image(format='jpeg', value=_jpeg(np.zeros((8, 8, 3), np.uint8)), layout=widgets.Layout(max_width='100%', width='auto', align_self='flex-start'))
         self.epoch = widgets.IntSlider(0, 0, 1, description='epoch', disabled=True, layout=widgets.Layout(width='300px'))
-        super().__init__([self.says, self.charts, self.picture, self.epoch])
+        super().__init__([self.says, self.charts, self.picture, self.epoch, _Hands({})], 'monitor')
         self.epoch.observe(lambda _: self.show(), 'value')
-        self.add_class('em-monitor'); self.show()
+        self.show()
 
     def add(self, row, strip):
         self.rows.append(row); self.strips.append(strip)
@@ -826,7 +832,7 @@ KNOBS = dict( # name: (part, word, lowest, highest, step, unit)
     foreshorten=('view', 'plane misses apex by', -30, 30, 1, '°'), rotation=('view', 'plane turned by', 0, 120, 2, '°'), tilt=('view', 'axis leans by', -40, 40, 1, '°'),
     depth=('scanner', 'depth', 120, 240, 2, 'mm'), gain=('scanner', 'gain', -25, 15, 1, 'dB'), shadow=('scanner', 'rib shadow', 0, 1.6, .05, '')) # what `PhantomKnobs` turns
 
-# %% ../nbs/06_widgets.ipynb #1678a820
+# %% ../nbs/06_widgets.ipynb #5d08ffd8
 class PhantomKnobs(_Pictured):
     "The simulator's knobs: every turn gives the frame that follows, with the truth beside it."
     def __init__(self,
@@ -850,8 +856,8 @@ class PhantomKnobs(_Pictured):
         hands = _Hands(dict(curve=(self.curve, 'volume over one beat: drag the cursor', 'pan-y')), lambda pad, start, to, new: setattr(self.phase, 'value', _frame_at(to[0], 21) % 20),
                        lambda pad, right, down: setattr(self.phase, 'value', (self.phase.value + right) % 20))
         left = widgets.VBox([self.picture, _row(self.play, self.phase), self.curve, hands], layout=widgets.Layout(max_width='100%'))
-        super().__init__([_row(left, widgets.VBox([*self.knobs.values(), _row(self.outline, self.again), self.says]))])
-        self.add_class('em-knobs'); self._show()
+        super().__init__([_row(left, widgets.VBox([*self.knobs.values(), _row(self.outline, self.again), self.says]))], 'knobs')
+        self._show()
 
     def _knob(self, name, part, word, low, high, step, unit):
         value = float(np.clip(getattr(self.parts[part], name), low, high))

@@ -58,6 +58,14 @@ def free_port():
         return s.getsockname()[1]
 
 
+def end_with_parent():
+    "In the server's process: end when this test process does, however it ends (Linux only; elsewhere `jupyter_lab` ends it)"
+    try:
+        import ctypes
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)   # PR_SET_PDEATHSIG
+    except (OSError, AttributeError): pass
+
+
 class Lab:
     "A running JupyterLab"
     def __init__(self, port, token, log): self.url, self.token, self.log = f'http://127.0.0.1:{port}', token, log
@@ -84,7 +92,8 @@ def jupyter_lab(folder, home):
                f'--ServerApp.root_dir={folder}', '--LabApp.expose_app_in_browser=True', '--LabApp.extension_manager=readonly']
     log = home/'jupyter.log'
     with open(log, 'wb') as out:
-        server = subprocess.Popen([str(c) for c in command], cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen([str(c) for c in command], cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                                  preexec_fn=end_with_parent)
     lab = Lab(port, token, log)
     try:
         deadline = time.time() + 60
