@@ -22,8 +22,9 @@ CARD = """# Model card: quick
 What comes with the package and is used by `echomotion ef` when no other weights are named. **For learning and research; not a medical device.**
 
 - **Network:** U-Net, width {config.width}, depth {config.depth}, {parameters:,} parameters, {config.size} x {config.size} grey pixels in, one logit a pixel out; filters stored as float16.
-- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}): {frames} pictures, `BCEWithLogitsLoss`, Adam,
-  {config.epochs} epochs, batches of {config.bs}, highest learning rate {config.lr:g}, augmented. No recording of a patient was used, not even to choose a setting.
+- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}): {frames}, `BCEWithLogitsLoss`, Adam,
+  {config.epochs} epochs, batches of {config.bs}, highest learning rate {config.lr:g}, augmented. No recording of a patient was trained on;
+  the one real cine at hand (`pydicom`'s) was looked at while the simulator was made.
 - **Recipe:** `echomotion pretrain` (seed of the hearts {hearts_seed}, of the training {config.seed}). The log is `quick_history.csv`.
 - **Normalisation:** mean {model.mean:.4f}, standard deviation {model.std:.4f} of its training pictures.
 
@@ -61,7 +62,7 @@ def main(run, assessed):
     shutil.copyfile(run/'history.csv', out/'quick_history.csv')
     with whole_file(out/'quick_phantoms.csv') as f: pd.concat([tables[k].assign(difficulty=k) for k in ('typical', 'hard')]).to_csv(f, index=False, float_format='%.4f')
     with whole_file(out/'quick_artefacts.csv') as f: tables['artefacts'].to_csv(f, index=False, float_format='%.4f')
-    frames = f"{told['frames']['TRAIN']:,} for training, {told['frames']['VAL']:,} to choose the epoch"
+    frames = f"{told['frames']['TRAIN']:,} pictures for training, {told['frames']['VAL']:,} to choose the epoch"
     with whole_file(out/'quick.md') as f:
         f.write_text(CARD.format(config=model.config, model=model, parameters=count_parameters(model.net), simulator=SIMULATOR, frames=frames, hearts_seed=seed,
                                  scores='\n'.join(score_line(k, tables[k]) for k in ('typical', 'hard')), costs=costs), encoding='utf-8')
