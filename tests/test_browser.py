@@ -67,13 +67,19 @@ def ran(browser, lab, name, limit=400):
 def course(browser, lab): return ran(browser, lab, '06_widgets')
 
 
-def differs(page, read, before, what):
-    "What `read()` gives once it is no longer `before`"
+def differs(page, read, before, what, settle=True):
+    "What `read()` gives once it is no longer `before`, and (`settle`) has stayed the same for a while, so that what is still on its way does not count for the next step"
     for _ in range(100):
         now = read()
-        if now != before: return now
+        if now != before: break
         page.wait_for_timeout(100)
-    pytest.fail(f'{what}: nothing changed within 10 s: {before!r}')
+    else: pytest.fail(f'{what}: nothing changed within 10 s: {before!r}')
+    same = 0
+    while settle and same < 4:
+        page.wait_for_timeout(100)
+        last, now = now, read()
+        same = same + 1 if now == last else 0
+    return now
 
 
 def watch(page, box, picture='img', text='.widget-html, .widget-label'):
@@ -101,7 +107,7 @@ def test_clip_player_by_keyboard_mouse_and_buttons(course):
     page.locator('.em-player button:has-text("outline")').first.click()
     was = differs(page, picture, was, 'the outline switch')
     page.locator('.em-player .widget-play button').first.click()
-    frames = {differs(page, picture, was, 'play')}
+    frames = {differs(page, picture, was, 'play', settle=False)}
     for _ in range(20): frames.add(picture()); page.wait_for_timeout(100)
     page.locator('.em-player .widget-play button').first.click()
     assert len(frames) > 3, 'play steps through the clip'
