@@ -164,7 +164,7 @@ def test_ends_with_questions_reading_and_a_bridge(path):
     text = prose(read_notebook(path))
     questions = re.findall(r'^(?:\d+\.|[-*]) .+', section(text, '### Questions to answer in your own words'), re.M)
     assert 3 <= len(questions) <= 5, f'{len(questions)} questions, 3 to 5 are wanted'
-    dois = re.findall(r'\[doi (10\.\d{4,9}/[^\]\s]+)\]\(https://doi\.org/([^\s)]+(?:\([^\s)]*\)[^\s)]*)?)\)', section(text, '## Further reading'))
+    dois = re.findall(r'\[doi (10\.\d{4,9}/[^\]\s]+)\]\(https://doi\.org/((?:[^\s()]|\([^\s()]*\))+)\)', section(text, '## Further reading'))
     assert len({a for a, _ in dois}) >= 3, f'{len(dois)} entries with [doi 10.x/y](https://doi.org/10.x/y), three are wanted'
     assert all(a.lower() == b.lower() for a, b in dois), f'text and link of a DOI differ: {dois}'
     if path.stem.startswith('07'): return   # the course may end here
