@@ -96,8 +96,8 @@ def cli_parser(
     arg = command('pretrain', lambda a: run_pretrain(a), 'train on phantoms only, as the weights of the package were',
                   'An hour or two on two cores. Stop it when you like: the same command goes on where it stopped.')
     arg('--out', default='runs/pretrain', help='folder for frames, weights, settings, history')
-    arg('--hearts', type=positive(), default=9600, help='simulated hearts to learn from')
-    arg('--epochs', type=positive(), default=5, help='passes over their pictures')
+    arg('--hearts', type=positive(), default=16000, help='simulated hearts to learn from')
+    arg('--epochs', type=positive(), default=4, help='passes over their pictures')
     arg('--seed', type=int, default=50, help='same seed, same result')
     arg('--workers', type=positive(), help='processes; else as many as cores')
 

@@ -241,12 +241,13 @@ def smooth_curve(curve:np.ndarray, # float (T,), area or volume; NaN where the L
 def beat_frames(curve:np.ndarray, # float (T,), area or volume
                 longest:int=None, # longest beat looked for, frames
                ) -> float: # length of a beat in frames; NaN where the curve does not repeat
-    "How many frames until the curve repeats itself (autocorrelation): the beat's length when nobody gives the frame rate."
+    "How many frames until the curve repeats itself (autocorrelation, less trusted the less of the curve overlaps): the beat's length."
     x = _fill(curve); x = x - x.mean(); n = len(x)
     if n < 8 or not np.isfinite(x).all() or x.std() < 1e-9: return np.nan
     r = np.array([np.corrcoef(x[:n-k], x[k:])[0, 1] if k < n - 4 and x[:n-k].std() > 0 and x[k:].std() > 0 else 0 for k in range((longest or 3 * n // 4) + 1)])
     peaks, _ = find_peaks(r, height=.3, prominence=.2)
-    return float(peaks[r[peaks] >= .85 * r[peaks].max()][0]) if len(peaks) else np.nan
+    weight = r[peaks] * (1 - peaks / n)   # two beats later fewer frames overlap, and they agree by chance more easily
+    return float(peaks[weight >= .85 * weight.max()][0]) if len(peaks) else np.nan
 
 # %% ../nbs/03_ef.ipynb #fb21f6bc
 def _valleys(curve, fps, fastest=200, prominence=.4):
@@ -476,7 +477,10 @@ def _curve_doubts(area, found, fps, beats, n):
 # %% ../nbs/03_ef.ipynb #45152034
 def _believable(fps, area):
     "The frame rate and no doubt, or NaN and the reason why it cannot be right."
-    period = beat_frames(smooth_curve(area)) if _known(fps) and np.isfinite(area).any() else np.nan
+    a, period = smooth_curve(area), np.nan
+    if _known(fps) and np.isfinite(area).any():
+        period = beat_frames(a, int(min(60 * fps / 25, 3 * len(a) // 4)))
+        if np.isnan(period): period = beat_frames(a)
     rate = 60 * fps / period if np.isfinite(period) else 70
     if 25 <= rate <= 250: return (fps if _known(fps) else np.nan), []
     return np.nan, [f'{fps:.4g} frames a second would be {rate:.0f} beats a minute: that frame rate is not used']

@@ -385,17 +385,18 @@ def _place(sim, du, dw):
 
 # %% ../nbs/05_phantom.ipynb #2d809f18
 def _radii(sim, x, y, z, L, inner, outer):
-    "Signed distance to the inner and the outer surface of the LV, mm, and their radii"
+    "Signed distance to the inner and the outer surface of the LV, mm; the inner radius, mm, and how many times larger it was at end-diastole"
     lv = sim.lv
     dz = float(lv.s[1, 0] - lv.s[0, 0])*L
     norm = [1/np.sqrt(1 + np.clip(np.gradient(r, dz, axis=0), -6, 6)**2) for r in (inner, outer)]
-    table = np.stack([inner*norm[0], norm[0], outer*norm[1], norm[1]], -1).astype(np.float32)
-    table = np.concatenate([table, table[:, :1]], 1)
+    shrunk = np.where(lv.s > 0, lv.r0/np.maximum(inner, 1e-3), 1)   # the inner wall's radius at end-diastole over that of now
+    around = lambda table: np.concatenate([table, table[:, :1]], 1).astype(np.float32)
     rho, theta = cv2.cartToPolar(x, y)
     row = (z*_f32(1/L) - _f32(lv.s0))*_f32((lv.n_s - 1)/(lv.s1 - lv.s0))
-    t = cv2.remap(table, theta*_f32(lv.n_theta/(2*math.pi)), row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    a, b, c, d = cv2.split(t)
-    return rho, rho*b - a, rho*d - c, a/b, c/d
+    col = theta*_f32(lv.n_theta/(2*math.pi))
+    look = lambda table: cv2.remap(around(table), col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    a, b, c, d = cv2.split(look(np.stack([inner*norm[0], norm[0], outer*norm[1], norm[1]], -1)))
+    return rho, rho*b - a, rho*d - c, a/b, look(shrunk)
 
 # %% ../nbs/05_phantom.ipynb #d087c57b
 def _chambers(sim, x, y, z, d_outer, L, k, systole):
@@ -463,7 +464,8 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
     septal = np.clip(f(.5) - x*f(1/30), 0, 1)
     bright = muscle if not sc.septum else muscle*np.exp((septal - f(.5))*f(sc.septum*math.log(10)/20))
     if sc.stripe: bright = bright + muscle*septal*np.exp(-.5*((d_inner + d_outer)*f(1/2.2))**2)*f(1.6*sc.stripe)
-    amp += inside*(f(.85)*np.maximum(bright, f(sc.atria)) - amp)
+    thin = np.minimum(patches*patches*patches, f(1.3))*f(sc.atria)   # thin walls drop out here and there
+    amp += inside*(f(.85)*np.maximum(bright, thin) - amp)
     bumps = np.maximum(rough, 0)*f(h.trabeculae)
     cavity = np.maximum(d_inner, zb) + bumps*np.clip(f(1.3) - z*f(1/L), .25, 1)
     blood = np.minimum(np.minimum(cavity, la), np.minimum(rv + f(.4)*bumps, ra))
@@ -547,10 +549,10 @@ def _moment(sim, volume, systole, opening, du, dw):
     "All of the heart at one moment: scatter amplitude, blood, LV cavity, and where each piece of tissue has its home"
     L, k, inner, outer = sim.lv.contract(volume, systole)
     place = x, y, z, xp = _place(sim, du, dw)
-    radii = rho, d_inner, d_outer, r_inner, r_outer = _radii(sim, x, y, z, L, inner, outer)
+    radii = rho, d_inner, d_outer, r_inner, shrunk = _radii(sim, x, y, z, L, inner, outer)
     # which piece of tissue lies here: undo the contraction (fully at the inner wall, fading outwards)
     inward = np.clip(1 - (rho - r_inner)*_f32(1/(2.2*sim.heart.wall_mm)), 0, 1)
-    home_x, home_z = xp*(1 + _f32(.9*k)*inward), z*_f32(sim.lv.length/L)
+    home_x, home_z = xp*(1 + (shrunk - 1)*inward), z*_f32(sim.lv.length/L)
     look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     swirls = look(sim.swirls, 96 + volume, 20 - 2*volume)*_f32(12*sim.scanner.smoke) + 1 if sim.scanner.smoke else None
     amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches), swirls)
@@ -633,13 +635,13 @@ RANGES = dict(heart_rate=(45, 110), length_ratio=(1.45, 2.15), widest=(.48, .72)
     wall_mm=(5.5, 13), septum_ratio=(.75, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
     atrial_kick=(.1, .38), phase=(0, 1), band=(0, 1.8), papillary=(0, 1.2), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2),
     rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-6, 6), offset=(-3, 3), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
-    sector=(65, 110), steer=(-3, 3), top=(-.03, .08), zoom=(.95, 1.12), face=(1, 10), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
-    focus=(60, 130), defocus=(.2, 1), harmonic=(0, 1), dyn_range=(42, 68), gain=(-15, 6), gamma=(.8, 1.8), s_curve=(.1, .9), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
+    sector=(65, 110), steer=(-3, 3), top=(-.03, .08), zoom=(.85, 1.15), face=(1, 10), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
+    focus=(60, 130), defocus=(.2, 1), harmonic=(0, 1), dyn_range=(42, 70), gain=(-26, 3), gamma=(.9, 2.2), s_curve=(.1, .9), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
     smoke=(.05, .5), noise=(-62, -36), haze=(.01, .18), clutter=(.05, 1.6), clutter_mm=(12, 40), dropout=(.2, .95), specular=(.4, 2), shadow=(0, .8), background=(-40, -8),
     pericardium=(0, 14), atria=(.05, 1), leaflet=(.05, 1.1), texture=(2, 7), septum=(-5, 10), stripe=(.2, 1.6), lung=(0, 1), liver=(.2, 1), persistence=(0, .4), exposure=(.2, .9), blur=(.2, .8),
     sharpen=(.2, 1)) # 'typical': what each parameter is drawn from
 SOMETIMES = dict(face=.4, stripe=.4, harmonic=.6, s_curve=.4, smoke=.15, liver=.25, exposure=.2, sharpen=.3, ruler=.08, ecg=.08) # in what share of the clips an effect is there at all
-HARD = dict(gain=(-18, 8), blood=(-44, -18), noise=(-56, -32), haze=(.05, .3), clutter=(.3, 2.2), clutter_mm=(15, 48), dropout=(.5, 1), shadow=(.2, 1),
+HARD = dict(gain=(-30, 8), blood=(-44, -18), noise=(-56, -32), haze=(.05, .3), clutter=(.3, 2.2), clutter_mm=(15, 48), dropout=(.5, 1), shadow=(.2, 1),
     dyn_range=(38, 70), beam_deg=(1.5, 4.2), axial_mm=(.6, 1.9), blur=(.3, 1), background=(-38, -5), rotation=(-25, 25), tilt=(-30, 36),
     foreshorten=(-12, 12), offset=(-6, 6), sector=(60, 120), smoke=(.1, .8)) # what 'hard' changes of it
 CLEAN = dict(gain=(-3, 3), blood=(-48, -38), noise=(-70, -55), haze=(0, .03), clutter=(0, .2), dropout=(0, .4), shadow=(0, .1), beam_deg=(1, 2),
@@ -679,6 +681,11 @@ def _in_sector(lv, view, scanner):
     return ((np.abs(angle) < scanner.sector/2 - 1) & (np.hypot(u, w) < .97*scanner.depth/max(scanner.zoom, 1)) & (np.abs(u) < half_width)).mean()
 
 # %% ../nbs/05_phantom.ipynb #bf477cdb
+def _muscle_grey(scanner):
+    "The grey level, 0 to 1, that muscle gets at middle depth: gain and grey map together"
+    grey = np.clip(.78 + scanner.gain/scanner.dyn_range, 0, 1)**scanner.gamma
+    return grey + scanner.s_curve*(grey*grey*(3 - 2*grey) - grey)
+
 def _check_recipe(difficulty, ranges=None, shape=None):
     if difficulty not in DIFFICULTIES: raise ValueError(f'difficulty={difficulty!r}: choose one of {", ".join(DIFFICULTIES)}')
     if shape is not None and shape not in SHAPES: raise ValueError(f'shape={shape!r}: choose one of {", ".join(SHAPES)}')
@@ -695,7 +702,7 @@ def draw_parameters(seed:int, # same seed, same heart
                     ranges:dict=None, # name -> (low, high), to change single ranges
                     shape:str=None, # a family of `SHAPES`, such as 'dilated'; None: any
     ) -> tuple: # Heart, View, Scanner
-    "A random heart, view and scanner; the pose is redrawn until the picture shows the LV"
+    "A random heart, view and scanner; view and scanner are redrawn until the picture shows the LV and is not all but black"
     _check_recipe(difficulty, ranges, shape)
     limits = {**DIFFICULTIES[difficulty], **(ranges or {})}
     rng = np.random.default_rng([seed, 77])
@@ -705,11 +712,12 @@ def draw_parameters(seed:int, # same seed, same heart
         v = {k: float(rng.uniform(*r)) for k, r in limits.items()}
         v.update({k: 0. if k in limits else False for k, p in SOMETIMES.items() if k not in (ranges or {}) and rng.random() > p})
         view = View(mirror=bool(rng.random() < .25), **{f.name: v[f.name] for f in fields(View) if f.name in v})
-        depth = float(np.clip((view.apex_depth + lv.length + rng.uniform(25, 70))*rng.uniform(.98, 1.18), 95, 230))
+        depth = float(np.clip((view.apex_depth + lv.length + rng.uniform(25, 70))*rng.uniform(.98, 1.3), 95, 240))
         marks = {k: v.pop(k, True) for k in ('ruler', 'ecg')}
         scanner = dict(depth=depth, shadows=int(rng.integers(0, 4)), jpeg=int(rng.integers(70, 97)), fps=float(rng.choice([20, 30, 40, 50, 50, 50, 60, 75, 90])))
         scanner = Scanner(**{**scanner, **marks, **{f.name: v[f.name] for f in fields(Scanner) if f.name in v}})
-        if _in_sector(lv, view, scanner) > (.85 if difficulty == 'hard' else .97): break
+        seen, grey = (.78, .07) if difficulty == 'hard' else (.97, .11)
+        if _in_sector(lv, view, scanner) > seen and _muscle_grey(scanner) > grey: break
     return heart, view, scanner
 
 # %% ../nbs/05_phantom.ipynb #f0fcbefd
@@ -796,7 +804,7 @@ def _clip_job(job):
     return rows
 
 # %% ../nbs/05_phantom.ipynb #7e1c9896
-SIMULATOR = 2  # counts up whenever the same seed gives another clip, so that kept data sets are not mixed
+SIMULATOR = 3  # counts up whenever the same seed gives another clip, so that kept data sets are not mixed
 
 # %% ../nbs/05_phantom.ipynb #4a8717f5
 def _claim_folder(path, recipe):
@@ -990,9 +998,9 @@ def artefact_table(model, # an `LVModel`
 
 # %% ../nbs/05_phantom.ipynb #bc1167a4
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
-                      hearts:int=9600, # for training; VAL gets one in forty
-                      count:int=5, # pictures of each heart
-                      epochs:int=5, # passes over the pictures
+                      hearts:int=16000, # for training; VAL gets one in forty
+                      count:int=4, # pictures of each heart
+                      epochs:int=4, # passes over the pictures
                       seed:int=50, # of the hearts
                       workers:int=None, # processes that simulate; None: one a core
                       progress:bool=True, # show bars
@@ -1000,7 +1008,7 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     ) -> object: # the trained `LVModel`
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
-    kinds = ('typical', 'hard', 'typical', 'typical', 'views')
+    kinds = ('typical', 'hard', 'typical', 'views', 'hard')
     config = preset_config('quick', **{**dict(bs=32, epochs=epochs), **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed, kinds, workers=workers, progress=progress)
     return train_model(Path(out)/'frames', out, config, progress=progress)
