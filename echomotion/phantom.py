@@ -545,14 +545,19 @@ def _picture(sim, echo, i=0):
     return picture
 
 # %% ../nbs/05_phantom.ipynb #b80d2c13
+def _home(sim, rho, d_outer, r_inner, shrunk, L):
+    "How many times farther from the axis the tissue at each sample was at end-diastole: muscle keeps its volume, what lies around it follows less and less"
+    f, r = _f32, np.maximum(r_inner, 0)
+    was = np.sqrt(np.maximum((r*shrunk)**2 + (rho*rho - r*r)*f(L/sim.lv.length), 0))
+    ratio = np.where(rho > r, was/np.maximum(rho, f(.1)), shrunk)
+    return 1 + (ratio - 1)*np.clip(1 - d_outer*f(1/(2.2*sim.heart.wall_mm)), 0, 1)
+
 def _moment(sim, volume, systole, opening, du, dw):
     "All of the heart at one moment: scatter amplitude, blood, LV cavity, and where each piece of tissue has its home"
     L, k, inner, outer = sim.lv.contract(volume, systole)
     place = x, y, z, xp = _place(sim, du, dw)
     radii = rho, d_inner, d_outer, r_inner, shrunk = _radii(sim, x, y, z, L, inner, outer)
-    # which piece of tissue lies here: undo the contraction (fully at the inner wall, fading outwards)
-    inward = np.clip(1 - (rho - r_inner)*_f32(1/(2.2*sim.heart.wall_mm)), 0, 1)
-    home_x, home_z = xp*(1 + (shrunk - 1)*inward), z*_f32(sim.lv.length/L)
+    home_x, home_z = xp*_home(sim, rho, d_outer, r_inner, shrunk, L), z*_f32(sim.lv.length/L)
     look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     swirls = look(sim.swirls, 96 + volume, 20 - 2*volume)*_f32(12*sim.scanner.smoke) + 1 if sim.scanner.smoke else None
     amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches), swirls)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 # %% ../nbs/02_train.ipynb #41ab6b8f
+from fastcore.foundation import L
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import Learner  # with fit_one_cycle and lr_find
@@ -489,7 +490,7 @@ def _finished(out):
     return (out/'weights.safetensors').exists() and bool(load_model(out, 'cpu').info.get('finished'))
 
 # %% ../nbs/02_train.ipynb #9809ac24
-def _fit(frames_dir, df, dls, out, config, run, go_on, progress):
+def _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs):
     "The epochs of a run that are still to do."
     with _own_randomness(), contextlib.ExitStack() as last:
         learn = lv_learner(dls, config)
@@ -500,7 +501,7 @@ def _fit(frames_dir, df, dls, out, config, run, go_on, progress):
         if not progress: last.enter_context(learn.no_bar()); last.enter_context(learn.no_logging())
         for cb in learn.cbs:
             if isinstance(cb, _Autocast): last.callback(cb.close)
-        try: learn.fit_one_cycle(config.epochs, config.lr, cbs=keep, start_epoch=keep.start)
+        try: learn.fit_one_cycle(config.epochs, config.lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
         except KeyboardInterrupt:
             print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
             raise
@@ -512,6 +513,7 @@ def train_model(
     config:Config=None, # default: the `full` preset where there is a GPU, else `quick`
     resume:bool=True, # go on where a stopped run in `out` ended; False starts again
     progress:bool=True, # show progress bars and a line an epoch
+    cbs=None, # further fastai callbacks, such as `TrainingMonitor()` of `06_widgets`
 ) -> LVModel: # the epoch with the best validation Dice, as read back from disk
     "Train a network on extracted frames; stopped at any moment, the same call goes on after the last whole epoch."
     config = config or preset_config('full' if torch.cuda.is_available() else 'quick')
@@ -526,7 +528,7 @@ def train_model(
     go_on = resume and (out/'config.json').exists()
     if go_on: _same_run(out, run)
     else: _begin(out, run)
-    if not (go_on and _finished(out)): _fit(frames_dir, df, dls, out, config, run, go_on, progress)
+    if not (go_on and _finished(out)): _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs)
     return load_model(out)
 
 # %% ../nbs/02_train.ipynb #3366bd55

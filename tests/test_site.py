@@ -163,7 +163,7 @@ def test_make_help_names_every_target(target):
     assert re.search(rf'^  make {target}\b', done.stdout, re.M)
 
 
-@pytest.mark.parametrize('script', ['scripts/setup_env.sh', 'scripts/user_stack.sh', '.ci/run'])
+@pytest.mark.parametrize('script', ['scripts/setup_env.sh', 'scripts/user_stack.sh', 'scripts/chromium.sh', '.ci/run'])
 def test_shell_scripts_parse(script):
     subprocess.run(['bash', '-n', str(ROOT/script)], check=True)
 
