@@ -352,7 +352,7 @@ def run_evaluate(
     return 0
 
 # %% ../nbs/07_cli.ipynb #8f503d1f
-DEMO  = dict(clips=[600, 48, 48], epochs=None)   # None: as many as the quick preset has
+DEMO  = dict(clips=[800, 48, 48], epochs=16)
 SMALL = dict(clips=[40, 6, 6], epochs=8)
 
 def show_step(

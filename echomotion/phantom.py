@@ -54,6 +54,9 @@ class Heart:
     phase: float = 0.          # where in the beat the clip starts, 0 to 1
     band: float = 1.           # thickness of the moderator band in the right ventricle
     papillary: float = 1.      # size of the papillary muscles
+    papillary_deg: float = 55. # where the lateral one stands, degrees about the long axis: 0 in the four-chamber plane
+    tendon: float = 0.         # thickness of a false tendon across the cavity, mm; 0 leaves it out
+    tendon_s: float = .25      # its place, 0 apex to 1 base
     trabeculae: float = 1.2    # roughness of the inner wall, mm
     leaflet_mm: float = 1.4    # thickness of the valve leaflets, mm
 
@@ -132,7 +135,7 @@ LIMITS = dict(
     edv=(20, 500), ef=(5, 85), heart_rate=(30, 220), length_ratio=(1, 3), widest=(.3, .9), bluntness=(1.2, 4), base_taper=(0, .6), ovality=(0, .3),
     oval_deg=(-360, 360), bend=(-15, 15), annulus_deg=(-30, 30), wall_mm=(3, 25), septum_ratio=(.5, 2.5), shortening=(0, .35), defect=(0, 1.5),
     defect_s=(-.5, 1.5), defect_deg=(-360, 360), defect_width=(.05, 3), aneurysm=(0, 1.2), rv=(.3, 2), la=(.3, 2), ra=(.3, 2), aorta=(0, 1.6),
-    rr_var=(0, .4), ectopic=(0, .5), ef_var=(0, .3), atrial_kick=(0, .6), phase=(0, 1), band=(0, 2.5), papillary=(0, 2), trabeculae=(0, 5), leaflet_mm=(.3, 4),
+    rr_var=(0, .4), ectopic=(0, .5), ef_var=(0, .3), atrial_kick=(0, .6), phase=(0, 1), band=(0, 2.5), papillary=(0, 2), papillary_deg=(-360, 360), tendon=(0, 4), tendon_s=(0, 1), trabeculae=(0, 5), leaflet_mm=(.3, 4),
     # the view
     rotation=(-360, 360), tilt=(-75, 75), foreshorten=(-40, 40), offset=(-60, 60), apex_x=(-150, 150), apex_depth=(0, 120), drift=(0, 30), breath=(0, 5),
     # the scanner
@@ -438,12 +441,23 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
 def _muscles(sim, x, y, z, L, k):
     "The two papillary muscles, 0 to 1"
     muscle = _f32(0)
-    for angle, s in ((55, .5), (-125, .52)):
+    for angle, s in ((sim.heart.papillary_deg, .5), (-125, .52)):
         out = .7*sim.lv.radius*(1 - k)
         px, py = _f32(out*math.cos(math.radians(angle))), _f32(out*math.sin(math.radians(angle)))
         away = np.sqrt((x - px)**2 + (y - py)**2 + ((z - _f32(s*L))*_f32(.35))**2) - _f32(4.2*sim.heart.papillary)
         muscle = np.maximum(muscle, _inside(away, 1.5)*_f32(.8))
     return muscle
+
+def _strands(sim, x, y, z, d_inner, L, k):
+    "Thin and bright inside the cavity, 0 to 1: a false tendon, the chordae where they leave the lateral papillary muscle"
+    h, f, reach = sim.heart, _f32, sim.lv.radius*(1 - k)
+    angle, s = math.radians(h.papillary_deg), h.tendon_s
+    dx, dy, dz = x - f(.66*reach*math.cos(angle)), y - f(.66*reach*math.sin(angle)), z - f(.66*L)
+    strand = f(.8*min(h.papillary, 1))*np.exp((dx*dx + dy*dy + dz*dz*f(.3))*f(-.5/1.5**2))
+    if h.tendon:
+        away = _to_line(x, z, -.9*reach, (s + .08)*L, .9*reach, (s - .04)*L)
+        strand = np.maximum(strand, np.exp((away*away*f(1/(.6*h.tendon)**2) + y*y*f(.06))*f(-.5)))
+    return strand*_inside(d_inner, 1.5)
 
 # %% ../nbs/05_phantom.ipynb #37484783
 def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
@@ -475,6 +489,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
+    if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
     across = np.empty_like(d_outer); across[1:] = (d_outer[1:] - d_outer[:-1])*f(1.25/sim.dr); across[0] = across[1]
@@ -638,7 +653,7 @@ def render(heart:Heart, # what beats
 RANGES = dict(heart_rate=(45, 110), length_ratio=(1.45, 2.15), widest=(.48, .72), bluntness=(1.7, 2.8), base_taper=(.08, .38), ovality=(0, .12), oval_deg=(0, 180),
     bend=(-5, 6), annulus_deg=(-13, 13),
     wall_mm=(5.5, 13), septum_ratio=(.75, 1.3), shortening=(.1, .22), rv=(.7, 1.35), la=(.75, 1.35), ra=(.7, 1.35), rr_var=(.01, .06), ef_var=(.01, .05),
-    atrial_kick=(.1, .38), phase=(0, 1), band=(0, 1.8), papillary=(0, 1.2), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2),
+    atrial_kick=(.1, .38), phase=(0, 1), band=(0, 1.8), papillary=(0, 1.5), papillary_deg=(0, 65), trabeculae=(.2, 2.6), leaflet_mm=(.8, 2.2),
     rotation=(-18, 18), tilt=(-20, 28), foreshorten=(-6, 6), offset=(-3, 3), drift=(0, 3.5), breath=(.15, .4), apex_x=(-22, 30), apex_depth=(14, 42),
     sector=(65, 110), steer=(-3, 3), top=(-.03, .08), zoom=(.85, 1.15), face=(1, 10), stretch=(.9, 1.12), shift=(-.04, .04), axial_mm=(.6, 1.5), beam_deg=(1.2, 3.6),
     focus=(60, 130), defocus=(.2, 1), harmonic=(0, 1), dyn_range=(42, 70), gain=(-26, 3), gamma=(.9, 2.2), s_curve=(.1, .9), tgc=(1, 6), attenuation=(-.02, .09), blood=(-46, -24),
@@ -672,6 +687,7 @@ def _draw_heart(rng, limits, shape):
     if rng.random() < .08: h.update(rr_var=float(rng.uniform(.12, .25)), atrial_kick=0., ef_var=.09, heart_rate=float(rng.uniform(60, 140)))   # atrial fibrillation
     elif rng.random() < .06: h['ectopic'] = float(rng.uniform(.1, .35))
     if rng.random() < .3: h['aorta'] = float(rng.uniform(.7, 1.3))     # the plane meets the aortic root
+    if rng.random() < .3: h.update(tendon=float(rng.uniform(.4, 1.6)), tendon_s=float(rng.uniform(.12, .5)))
     return Heart(**h)
 
 # %% ../nbs/05_phantom.ipynb #934e2f65

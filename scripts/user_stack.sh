@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The newest packages, as a user gets them: a fresh environment, `pip install .` without the development pins, then
-# the demo's main line at a small size, run from another folder so that the installed package is what runs.
+# the demo's main line at a small size and every notebook, run from another folder so that the installed package is what
+# runs: as on Colab, where a notebook stands alone.
 # Prints 'N passed, N failed' at the end. PYTHON names the interpreter, KEEP=1 leaves the scratch folder.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -65,4 +66,11 @@ check 'a second run picks up what is there' "$bin/echomotion" demo --small --out
 cine=$("$bin/python" -c 'from echomotion.data import example_dicom; print(example_dicom())')
 check 'echomotion ef of a real DICOM cine' "$bin/echomotion" ef "$cine" --model demo --out ef
 check 'its overlay, curve and table' test "$(ls ef | wc -l)" = 3
+
+# The notebooks as a student has them: the file alone in a folder, a fresh kernel, no development tools.
+check 'Jupyter, to run notebooks' quietly "$bin/python" -m pip install -q nbclient ipykernel
+export JUPYTER_PATH=$scratch/venv/share/jupyter
+for notebook in "$scratch"/source/nbs/0*.ipynb; do
+  cp "$notebook" . && check "runs top to bottom: $(basename "$notebook")" quietly "$bin/jupyter-execute" --timeout=600 "$(basename "$notebook")"
+done
 finish
