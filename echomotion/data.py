@@ -742,12 +742,22 @@ def _hidden_script():
         for k, v in kept.items(): setattr(main, k, v)
 
 # %% ../nbs/00_data.ipynb #c8d03b49
+def _start_worker():
+    "OpenCV with one thread; and a worker whose caller is gone (a kernel that was killed) ends as well"
+    import multiprocessing, threading
+    cv2.setNumThreads(1)
+    def end_with(caller):
+        caller.join()
+        os._exit(1)
+    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
 def _spawned(fn, jobs, workers):
     "Results of `fn` on `jobs`, in their order, from new processes"
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    from echomotion.data import _start_worker   # processes find it there, not in a notebook
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker) as pool:
         with _hidden_script(): futures = [pool.submit(fn, job) for job in jobs]
         try:
             for f in futures: yield f.result()

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SEGMENTS', 'LIMITS', 'RANGES', 'SOMETIMES', 'HARD', 'CLEAN', 'DIFFICULTIES', 'SHAPES', 'SIMULATOR', 'ARTEFACTS',
            'Heart', 'View', 'Scanner', 'volume_curve', 'Ventricle', 'Simulator', 'Phantom', 'render', 'draw_parameters',
-           'phantom_clip', 'reader_tracing', 'reader_labels', 'write_phantom_dataset', 'write_phantom_frames',
-           'PhantomBatches', 'phantom_dls', 'phantom_scores', 'artefact_table', 'train_on_phantoms']
+           'phantom_clip', 'reader_tracing', 'reader_labels', 'write_phantom_dataset', 'without_lv',
+           'write_phantom_frames', 'PhantomBatches', 'phantom_dls', 'phantom_scores', 'artefact_table',
+           'train_on_phantoms']
 
 # %% ../nbs/05_phantom.ipynb #d5faf583
 import json, math
@@ -872,6 +873,30 @@ def _beat_frames(seed, size, count, difficulty, ranges, name='phantom'):
     scanner = replace(scanner, fps=slow, persistence=0., exposure=scanner.exposure*min(1, slow/scanner.fps))
     return render(heart, view, scanner, size, count, seed, name)
 
+# %% ../nbs/05_phantom.ipynb #f8d1f966
+def _scribble(rng, size):
+    "A picture that no scanner made: noise of any grain, blobs, stripes, a bright disc; a ramp of light over it; half of them cut to a sector"
+    noise = _blurred_noise(rng, size, float(np.exp(rng.uniform(-1.5, 2.5)))*size/112)
+    y, x = np.mgrid[-1:1:size*1j, -1:1:size*1j]
+    cx, cy, a, b = rng.uniform((-.5, -.5, .15, .15), (.5, .5, .7, .7))
+    disc = noise*.3 + np.where(((x - cx)/a)**2 + ((y - cy)/b)**2 < 1, 1.2, -.8)
+    shapes = noise, np.abs(noise), np.sign(noise - rng.uniform(-1, 1.5)), np.broadcast_to(noise[:1] if rng.random() < .5 else noise[:, :1], noise.shape), disc
+    grey = rng.uniform(.05, .6) + rng.uniform(.03, .4)*shapes[rng.integers(len(shapes))] + rng.uniform(-.3, .3)*x + rng.uniform(-.3, .3)*y
+    if rng.random() < .5: grey = np.where(_scan_conversion(Scanner(sector=rng.uniform(60, 110)), size)[2], grey, 0)
+    return (np.clip(grey, 0, 1)*255).astype(np.uint8)
+
+def without_lv(seed:int, # same seed, same pictures
+               size:int=112, # pixels
+               count:int=4, # how many
+    ) -> np.ndarray: # uint8 (count, size, size)
+    "Pictures in which there is no LV: a scan beside the heart, or none at all"
+    rng = np.random.default_rng([seed, 21])
+    if rng.random() < .5: return np.stack([_scribble(rng, size) for _ in range(count)])
+    heart, view, scanner = draw_parameters(seed, 'hard')
+    beside = replace(view, offset=float(rng.choice([-1, 1])*rng.uniform(54, 60)), foreshorten=0., rotation=0.)
+    return render(heart, beside, replace(scanner, persistence=0.), size, count, seed).clip.frames
+
+# %% ../nbs/05_phantom.ipynb #7f9b8804
 def _few_frames(job):
     "Pictures and true masks of one heart at a few moments of a beat; returns their rows"
     out, name, split, seed, size, count, difficulty, ranges = job
@@ -879,8 +904,9 @@ def _few_frames(job):
     stems = [f'{split}/{name}_{i}' for i in range(count)]
     rows = [[name, i, 'any', split, f'{s}.png', f'{s}_mask.png'] for i, s in enumerate(stems)]
     if (out/rows[-1][5]).exists(): return rows
-    p = _beat_frames(seed, size, count, difficulty, ranges, name)
-    for picture, mask, row in zip(p.clip.frames, p.masks, rows):
+    if difficulty == 'empty': pictures = without_lv(seed, size, count); masks = np.zeros(pictures.shape, bool)
+    else: p = _beat_frames(seed, size, count, difficulty, ranges, name); pictures, masks = p.clip.frames, p.masks
+    for picture, mask, row in zip(pictures, masks, rows):
         for file, image in zip(row[4:], (picture, mask.astype(np.uint8))):
             with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     return rows
@@ -903,6 +929,7 @@ def write_phantom_frames(out:str, # folder of the frames
                          seed:int=0, # same seed, same bytes
                          difficulty:tuple='typical', # a name of `DIFFICULTIES`, or several that take turns
                          ranges:dict=None, # name -> (low, high), to change single ranges
+                         empty:int=0, # every how manyth heart is replaced by pictures without an LV; 0: none
                          workers:int=None, # processes; None: one a core
                          progress:bool=True, # show a bar
     ) -> pd.DataFrame: # a row a frame, as `extract_frames` returns
@@ -911,8 +938,9 @@ def write_phantom_frames(out:str, # folder of the frames
     splits = [s for s, k in n.items() for _ in range(k)]
     kinds = [difficulty] if isinstance(difficulty, str) else list(difficulty)
     for kind in kinds: _check_recipe(kind, ranges)
-    _claim_frames(out, dict(simulator=SIMULATOR, size=size, count=count, ranges=ranges))
-    jobs = [(out, f'{kinds[i % len(kinds)]}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kinds[i % len(kinds)], ranges) for i, s in enumerate(splits)]
+    _claim_frames(out, dict(simulator=SIMULATOR, size=size, count=count, ranges=ranges, empty=empty))
+    kind = lambda i: 'empty' if empty and i % empty == empty - 1 else kinds[i % len(kinds)]
+    jobs = [(out, f'{kind(i)}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kind(i), ranges) for i, s in enumerate(splits)]
     rows = [r for rows in parallel_map(_few_frames, jobs, workers, progress, 'hearts') for r in rows]
     table = pd.DataFrame(rows, columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
     with whole_file(out/'frames.csv') as f: table.to_csv(f, index=False)
@@ -1031,5 +1059,5 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     from echomotion.train import preset_config, train_model
     kinds = ('typical', 'hard', 'typical', 'views', 'hard')
     config = preset_config('quick', **{**dict(bs=32, epochs=epochs), **changes})
-    write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed, kinds, workers=workers, progress=progress)
+    write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed, kinds, empty=21, workers=workers, progress=progress)
     return train_model(Path(out)/'frames', out, config, progress=progress)

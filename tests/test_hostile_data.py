@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -485,6 +486,32 @@ def dies(job):
 def test_killed_worker(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', str(Path(__file__).parent) + os.pathsep + os.environ.get('PYTHONPATH', ''))
     with pytest.raises(RuntimeError, match='worker process was killed.*run the same call again'): parallel_map(dies, range(4), workers=2, progress=False)
+
+
+def waits(job):
+    Path(job, str(os.getpid())).touch()
+    time.sleep(300)
+
+
+def alive(pid):
+    "Whether a process runs; one that ended and was not yet cleared away (a zombie) does not"
+    done = subprocess.run(['ps', '-o', 'stat=', '-p', str(pid)], text=True, capture_output=True).stdout.strip()
+    return bool(done) and not done.startswith('Z')
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='no SIGKILL on this system')
+def test_workers_end_with_their_caller(tmp_path):
+    "A notebook's kernel that is killed leaves no processes behind that go on writing"
+    calls = f'from echomotion.data import parallel_map; from test_hostile_data import waits; parallel_map(waits, [{str(tmp_path)!r}]*4, workers=2, progress=False)'
+    path = str(Path(__file__).parent) + os.pathsep + os.environ.get('PYTHONPATH', '')
+    child = subprocess.Popen([sys.executable, '-c', calls], env={**os.environ, 'PYTHONPATH': path})
+    def until(done):
+        end = time.monotonic() + 60
+        while not done() and time.monotonic() < end: time.sleep(.1)
+        assert done()
+    try: until(lambda: len(os.listdir(tmp_path)) == 2)
+    finally: child.kill(); child.wait()
+    until(lambda: not any(map(alive, os.listdir(tmp_path))))
 
 
 def test_processes_write_the_same_files(sound, tmp_path):
