@@ -463,7 +463,7 @@ def _curve_doubts(area, found, fps, beats, n):
     if jitter(area) > .04: out.append(f'area trembles by {jitter(area) * 100:.0f}% from frame to frame')
     if (~found).any():
         lost = [t for t in {*beats.ed, *beats.es} if not found[max(0, t-2):t+3].all()]
-        out.append(f'LV lost in {(~found).sum()} of {n} frames' + ', some of them at ED or ES: EF reads too low' * bool(lost))
+        out.append(f'LV lost in {(~found).sum()} of {n} frames' + ', some of them at ED or ES: EF may read too low' * bool(lost))
     if not _known(fps): out.append('frame rate unknown: beats found by the curve\'s own period')
     a_beat = np.median(np.diff(np.sort(beats.es))) if len(beats) > 1 else fps if _known(fps) else np.inf # one beat alone: about a second
     if a_beat < 12: out.append(f'only {a_beat:.0f} frames a beat: ED and ES fall between frames, EF reads too low')
@@ -529,11 +529,12 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
                     float(np.median(ejection_fraction(al[pairs[:, 0]], al[pairs[:, 1]]))), beats, ed, es, area, volume, axes, masks, doubts=tuple(doubts), **kw)
 
 # %% ../nbs/03_ef.ipynb #928e7476
-def clip_ef(clip, # a `Clip`
+def clip_ef(clip, # a `Clip`, or the path of a recording
             model=None, # an `LVModel`; None: the one the package carries
             batch_size:int=32, # frames at a time
            ) -> EFResult: # EF with its evidence
     "From a clip to its ejection fraction: segment, clean, measure."
+    if isinstance(clip, (str, Path)): clip = read_clip(clip)
     if model is None:
         from echomotion.train import load_model
         model = load_model()

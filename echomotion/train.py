@@ -473,9 +473,10 @@ def _same_run(out, run):
     except json.JSONDecodeError: raise ValueError(f'{out}/config.json cannot be read: pass resume=False to train from the start') from None
     differ = [f'{k}: {old.get("config", {}).get(k)!r} there, {v!r} asked' for k,v in run['config'].items() if old.get('config', {}).get(k) != v]
     differ += [f'{k}: {old.get(k)!r} there, {run[k]!r} now' for k in ('frames', 'mean', 'std') if old.get(k) != run[k]]
+    longer = ' A finished run cannot be prolonged: its learning rate has come down to nothing, as planned.' if [d for d in differ if d.startswith('epochs')] else ''
     if differ:
         raise ValueError(f'{out} holds a run with other settings or frames ({"; ".join(differ)}): '
-                         'choose another folder, or pass resume=False to replace it')
+                         f'choose another folder, or pass resume=False to replace it.{longer}')
 
 # %% ../nbs/02_train.ipynb #80bb61fd
 def _begin(out, run):
@@ -504,7 +505,7 @@ def _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs):
         try: learn.fit_one_cycle(config.epochs, config.lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
         except KeyboardInterrupt:
             print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
-            raise
+            raise KeyboardInterrupt from None   # without the long way down to the batch that was stopped
 
 # %% ../nbs/02_train.ipynb #d4105f56
 def train_model(

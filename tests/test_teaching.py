@@ -196,6 +196,27 @@ def test_glossary_entries_are_short_linked_and_say_where():
     assert not bad, '\n  '.join(['', *bad])
 
 
+def test_glossary_names_the_right_notebooks():
+    "A notebook that a term names links the term, or says it"
+    said, bad = {p.name: prose(read_notebook(p)).lower() for p in COURSE}, []
+    for term, text in glossary().items():
+        for name in re.findall(r'\]\((\d\d_\w+\.ipynb)\)', text):
+            if f'glossary.ipynb#{term})' not in said[name] and term.replace('-', ' ') not in said[name].replace('-', ' '): bad.append(f'{term}: not in {name}')
+    assert not bad, '\n  '.join(['', *bad])
+
+
+@pytest.mark.parametrize('path', COURSE, ids=ids)
+def test_checks_and_solutions_are_folded_and_checks_take_any_answer(path):
+    "Folded in JupyterLab and VS Code (`source_hidden`), on Colab (`cellView`) and on the site (`code-fold`); a check is a `self_check`"
+    for exercise in exercises(read_notebook(path)):
+        for i, cell in code_of(exercise):
+            if not is_solution(cell) and not re.search(r'^def check_', cell['source'], re.M): continue
+            where = f'exercise {exercise.number}, cell {i}'
+            assert cell['metadata'] == {'cellView': 'form', 'jupyter': {'source_hidden': True}}, f'{where}: not folded'
+            assert cell['source'].startswith('#| code-fold: true\n#| code-summary: '), f'{where}: not folded on the site'
+            assert len(re.findall(r'^def check_', cell['source'], re.M)) == len(re.findall(r'^@self_check\ndef check_', cell['source'], re.M)), f'{where}: no @self_check'
+
+
 def test_glossary_index_names_every_term():
     first = read_notebook(ROOT/'nbs'/'glossary.ipynb')['cells'][0]['source']
     assert set(re.findall(r'\]\(#([^)]+)\)', first)) == set(glossary())
