@@ -74,7 +74,7 @@ def cli_parser(
     arg('--clips', type=positive(), nargs=3, default=[400, 40, 48], metavar=('TRAIN', 'VAL', 'TEST'), help='how many for each split')
     arg('--size', type=positive(), default=112, help='height and width, pixels')
     arg('--frames', type=positive(), help='frames a clip; else some beats')
-    arg('--difficulty', choices=['clean', 'typical', 'hard', 'views'], default='typical', help='how bad the pictures are')
+    arg('--difficulty', choices=['clean', 'typical', 'wide', 'hard', 'views'], default='typical', help='how bad the pictures are')
     seed_and_workers(arg)
 
     arg = command('train', lambda a: run_train(a), 'train the network on a folder of traced clips',

@@ -46,7 +46,8 @@ What one artefact alone costs on otherwise clean pictures (`quick_artefacts.csv`
 
 Phantoms are not patients: these figures say how well it does what it was trained for. On the one real cine at hand, which carries no tracing, it follows the
 cavity in every frame and its outline hardly moves when gain, contrast, resolution, crop or orientation change (`tests/test_real_cine.py`); that is no measure of
-accuracy. It knows apical views. It was not trained on contrast-enhanced, transoesophageal or paediatric pictures, nor on views in which there is no left ventricle.
+accuracy. It knows apical views. It was not trained on contrast-enhanced, transoesophageal or paediatric pictures. What it knows of pictures without a left ventricle is noise,
+shapes and scans beside the heart (`without_lv`); another view of a heart may still get an outline.
 """
 
 
