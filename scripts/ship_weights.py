@@ -63,7 +63,7 @@ def main(run, assessed):
     shutil.copyfile(run/'history.csv', out/'quick_history.csv')
     with whole_file(out/'quick_phantoms.csv') as f: pd.concat([tables[k].assign(difficulty=k) for k in ('typical', 'hard')]).to_csv(f, index=False, float_format='%.4f')
     with whole_file(out/'quick_artefacts.csv') as f: tables['artefacts'].to_csv(f, index=False, float_format='%.4f')
-    frames = f"{told['frames']['TRAIN']:,} pictures for training, {told['frames']['VAL']:,} to choose the epoch"
+    frames = f"{told['frames']['TRAIN']:,} pictures for training, {told['frames']['VAL']:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle)"
     with whole_file(out/'quick.md') as f:
         f.write_text(CARD.format(config=model.config, model=model, parameters=count_parameters(model.net), simulator=SIMULATOR, frames=frames, hearts_seed=seed,
                                  scores='\n'.join(score_line(k, tables[k]) for k in ('typical', 'hard')), costs=costs), encoding='utf-8')
