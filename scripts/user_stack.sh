@@ -71,6 +71,6 @@ check 'its overlay, curve and table' test "$(ls ef | wc -l)" = 3
 check 'Jupyter, to run notebooks' quietly "$bin/python" -m pip install -q nbclient ipykernel
 export JUPYTER_PATH=$scratch/venv/share/jupyter
 for notebook in "$scratch"/source/nbs/0*.ipynb; do
-  cp "$notebook" . && check "runs top to bottom: $(basename "$notebook")" quietly "$bin/jupyter-execute" --timeout=600 "$(basename "$notebook")"
+  cp "$notebook" . && check "runs top to bottom: $(basename "$notebook")" quietly env -u MPLBACKEND "$bin/jupyter-execute" --timeout=600 "$(basename "$notebook")"
 done
 finish
