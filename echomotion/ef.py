@@ -400,7 +400,7 @@ class EFResult:
     def summary(self) -> str: # a few lines of text
         "What to read out at the bedside: the number, where it comes from, why to doubt it."
         headline = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if np.isfinite(self.ef) else 'EF unknown'
-        rows = [f'{self.name}: {headline}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frames']
+        rows = [f'{self.name}: {headline}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frame{"s" * (len(self.area) != 1)}']
         rows += [f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {number(b.edv)} -> {number(b.esv)} {self.volume_unit}, EF {b.ef:.0f}%'
                  for i, b in enumerate(self.beats.itertuples())]
         return '\n'.join(rows + [f'  doubt: {d}' for d in self.doubts])

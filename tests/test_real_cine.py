@@ -68,3 +68,26 @@ def test_the_ef_stays(found, name):
 
 def test_the_lv_is_found_in_every_frame(found):
     assert found['original'][0].any((1, 2)).all()
+
+
+def white(rng): return rng.integers(0, 256, (40, 112, 112))
+
+
+def clouds(rng):
+    frames = np.stack([cv2.GaussianBlur(f, (0, 0), 4) for f in rng.normal(size=(40, 112, 112))])
+    return 255*(frames - frames.min())/np.ptp(frames)
+
+
+def ball(rng):
+    "A bright disc that grows and shrinks as a ventricle does"
+    y, x = np.mgrid[-1:1:112j, -1:1:112j]
+    inside = np.stack([(x/.8)**2 + y**2 < (.35 + .12*np.cos(2*np.pi*t/30))**2 for t in range(40)])
+    return np.clip(np.where(inside, 200, 40) + rng.normal(0, 10, inside.shape), 0, 255)
+
+
+@pytest.mark.parametrize('kind', [white, clouds, ball], ids=lambda f: f.__name__)
+@pytest.mark.parametrize('seed', [0, 1])
+def test_what_is_no_heart_has_no_ef(kind, seed):
+    "The weights that ship find no ventricle where there is none, and the result says so instead of a number"
+    result = clip_ef(Clip(kind(np.random.default_rng(seed)).astype(np.uint8), fps=30.))
+    assert np.isnan(result.ef) and any('no LV' in d for d in result.doubts)
