@@ -290,6 +290,13 @@ def _resize(images, size):
     how = cv2.INTER_AREA if images.shape[-1] > size else cv2.INTER_LINEAR
     return np.stack([cv2.resize(im, (size, size), interpolation=how) for im in images])
 
+# %% ../nbs/03_ef.ipynb #4eda1008
+def _turned_up(frames, target=.7):
+    "What becomes of each grey level, uint8 (256,), where the gain was set low: 1% of the lit pixels reach `target` of white. A bright recording stays as it is."
+    lit = np.bincount(frames.ravel(), minlength=256)[1:]
+    top = 1 + np.searchsorted(np.cumsum(lit), .99 * lit.sum())
+    return np.minimum(np.arange(256) * max(1., target * 255 / max(top, 24)), 255).astype(np.uint8)   # what is darker than 24 is no picture
+
 # %% ../nbs/03_ef.ipynb #8869a5b7
 def _expected_dice(p):
     "The Dice that probabilities (N, S, S) expect of their own mask, mean over frames; 0 where nothing is found."
@@ -313,9 +320,10 @@ def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
     n, h, w = frames.shape
     side, size = max(h, w), model.config.size
     top, left = (side - h) // 2, (side - w) // 2
+    grey = _turned_up(frames)
     def fitted(part):
         square = np.zeros((len(part), side, side), np.uint8)
-        square[:, top:top+h, left:left+w] = part
+        square[:, top:top+h, left:left+w] = grey[part]
         return _resize(square, size)
     out = np.zeros(frames.shape, bool)
     turn = _mirror_helps(fitted(frames[::max(1, n // 8)][:min(8, batch_size)]), model) if n else 1

@@ -212,7 +212,7 @@ def test_widgets_of_the_ef_lesson(browser, lab):
         picture, says = watch(page, box)
         was, said = picture(), says()
         page.locator(f'{box} .noUi-handle').first.focus()
-        for _ in range(3): page.keyboard.press('ArrowRight')
+        for _ in range(12): page.keyboard.press('ArrowRight')   # the volume rests for some frames around ED
         differs(page, picture, was, f'{box} in 03_ef'), differs(page, says, said, f'{box} in 03_ef')
     assert not wrong, f'errors in the console: {wrong[:5]}'
     page.close()

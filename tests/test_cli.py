@@ -124,7 +124,7 @@ def tiny_weights(folder):
 def test_a_frame_rate_that_cannot_be_right_is_said(tmp_path, capsys):
     from echomotion.data import write_avi
     from echomotion.phantom import phantom_clip
-    write_avi(tmp_path/'heart.avi', phantom_clip(0, n_frames=80).clip.frames)
+    write_avi(tmp_path/'heart.avi', phantom_clip(0, n_frames=220).clip.frames)   # two beats and more
     ef = {}
     for fps in (50, 5000):
         assert cli.main(['ef', str(tmp_path/'heart.avi'), '--fps', str(fps), '--out', str(tmp_path/str(fps))]) == 0

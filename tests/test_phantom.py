@@ -36,7 +36,7 @@ def test_an_impossible_parameter_is_refused_by_name_with_its_range(part, message
 
 
 @pytest.mark.parametrize('wrong, message', [
-    (dict(difficulty='impossible'), "difficulty='impossible': choose one of clean, typical, hard, views"), (dict(shape='round'), "shape='round': choose one of normal, ischaemic"),
+    (dict(difficulty='impossible'), "difficulty='impossible': choose one of clean, typical, wide, hard, views"), (dict(shape='round'), "shape='round': choose one of normal, ischaemic"),
     (dict(ranges=dict(hart_rate=(50, 60))), 'no parameter named hart_rate'), (dict(ranges=dict(ef=(40, 120))), r'ef=(40, 120) must rise and lie within 5 to 85'),
     (dict(ranges=dict(gain=(3, -3))), 'gain=(3, -3) must rise'), (dict(ranges=dict(fps=(0, 0))), 'fps=(0, 0) must rise and lie within 5 to 300'),
     (dict(ranges=dict(gain=3)), 'gain=3 must be a pair (low, high)'), (dict(ranges=dict(ef=(nan, 60))), 'must rise and lie within'), (dict(size=8), 'size=8 is outside 32 and more'),
@@ -233,5 +233,5 @@ def test_a_reader_differs_from_the_truth_and_from_another_reader():
     assert inside < one['edv'] < outside
 
 
-def test_ranges_are_the_typical_preset():
-    assert DIFFICULTIES['typical'] is RANGES and replace(Heart(), ef=50).ef == 50
+def test_ranges_are_the_wide_preset():
+    assert DIFFICULTIES['wide'] is RANGES and replace(Heart(), ef=50).ef == 50
