@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 import cv2, numpy as np, pandas as pd
 from scipy.stats import rankdata
-from .data import OKABE_ITO, plot_style, self_check, whole_file
+from .data import OKABE_ITO, plot_style, whole_file
 from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
 
 # %% ../nbs/04_evaluate.ipynb #4f017633

@@ -473,7 +473,7 @@ def _same_run(out, run):
     except json.JSONDecodeError: raise ValueError(f'{out}/config.json cannot be read: pass resume=False to train from the start') from None
     differ = [f'{k}: {old.get("config", {}).get(k)!r} there, {v!r} asked' for k,v in run['config'].items() if old.get('config', {}).get(k) != v]
     differ += [f'{k}: {old.get(k)!r} there, {run[k]!r} now' for k in ('frames', 'mean', 'std') if old.get(k) != run[k]]
-    longer = ' A finished run cannot be prolonged: its learning rate has come down to nothing, as planned.' if [d for d in differ if d.startswith('epochs')] else ''
+    longer = ' A finished run cannot be prolonged: its learning rate has come down to nothing, as planned.' if any(d.startswith('epochs') for d in differ) else ''
     if differ:
         raise ValueError(f'{out} holds a run with other settings or frames ({"; ".join(differ)}): '
                          f'choose another folder, or pass resume=False to replace it.{longer}')
