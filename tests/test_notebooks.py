@@ -74,7 +74,7 @@ def test_readme_is_in_step_with_the_index(tree):
 
 
 def test_course_has_its_notebooks():
-    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_cli', 'glossary', 'index']
+    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '13_cli', 'glossary', 'index']
     assert [p.stem for p in NOTEBOOKS if p.stem in want] == want
 
 
