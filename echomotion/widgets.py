@@ -13,7 +13,7 @@ import cv2, ipywidgets as widgets, numpy as np, torch
 from fastai.callback.core import Callback
 from .data import polygon_mask
 from .ef import disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number, overlay, smooth_curve
-from .phantom import Heart, Scanner, View, render, volume_curve
+from .phantom import PARAMETERS, Heart, Scanner, View, render, volume_curve
 from .train import dice
 
 # %% ../nbs/06_widgets.ipynb #c18dff73
@@ -827,10 +827,13 @@ def _two_outlines(frame, found, true, scale):
     return cv2.drawContours(im, cv2.findContours((big > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], -1, (230, 159, 0), 1)
 
 # %% ../nbs/06_widgets.ipynb #3a6ebd04
-KNOBS = dict( # name: (part, word, lowest, highest, step, unit)
-    ef=('heart', 'EF', 10, 80, 1, '%'), heart_rate=('heart', 'heart rate', 40, 160, 1, '/min'),
-    foreshorten=('view', 'plane misses apex by', -30, 30, 1, '°'), rotation=('view', 'plane turned by', 0, 120, 2, '°'), tilt=('view', 'axis leans by', -40, 40, 1, '°'),
-    depth=('scanner', 'depth', 120, 240, 2, 'mm'), gain=('scanner', 'gain', -25, 15, 1, 'dB'), shadow=('scanner', 'rib shadow', 0, 1.6, .05, '')) # what `PhantomKnobs` turns
+def _knob_spec(name, *steps): # part, word, lowest, highest, step, unit
+    row = PARAMETERS[name]
+    return row['part'].lower(), row['meaning'].split(':')[0], *steps, row['unit']
+
+KNOBS = {name: _knob_spec(name, *steps) for name, steps in dict(
+    ef=(10, 80, 1), heart_rate=(40, 160, 1), foreshorten=(-30, 30, 1), rotation=(0, 120, 2), tilt=(-40, 40, 1),
+    depth=(120, 240, 2), gain=(-25, 15, 1), shadow=(0, 1.6, .05)).items()} # what `PhantomKnobs` turns
 
 # %% ../nbs/06_widgets.ipynb #5d08ffd8
 class PhantomKnobs(_Pictured):

@@ -1,6 +1,5 @@
 "Phantoms: what they refuse, that they are the same on any number of workers, and that their truth is true."
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +7,8 @@ import pytest
 
 import echomotion.phantom as ph
 from echomotion.data import read_echonet
-from echomotion.phantom import (DIFFICULTIES, LIMITS, RANGES, SEGMENTS, SHAPES, Heart, Scanner, Ventricle, View, draw_parameters, phantom_clip, phantom_dls,
-                                reader_labels, render, write_phantom_dataset, write_phantom_frames)
+from echomotion.phantom import (DIFFICULTIES, LIMITS, PARAMETERS, SEGMENTS, SHAPES, Heart, Scanner, Ventricle, View, draw_parameters, parameter_table,
+                                phantom_clip, phantom_dls, reader_labels, render, write_phantom_dataset, write_phantom_frames)
 
 nan = float('nan')
 
@@ -60,6 +59,16 @@ def test_limits_hold_every_range_that_is_drawn_from():
         for name, pair in ranges.items():
             if name != 'share': assert LIMITS[name][0] <= pair[0] <= pair[1] <= LIMITS[name][1], name
     assert sum(f['share'] for f in SHAPES.values()) == pytest.approx(1)
+
+
+def test_every_row_of_the_table_is_whole():
+    "A default within what is allowed, a meaning, and every parameter that a random clip varies has a range or a share"
+    assert len(PARAMETERS) == len(parameter_table()) == sum(len(part.__dataclass_fields__) for part in (Heart, View, Scanner)), 'two parameters of one name'
+    for name, row in PARAMETERS.items():
+        assert row['meaning'], name
+        if row['allowed']: assert row['allowed'][0] <= row['default'] <= row['allowed'][1], name
+        else: assert isinstance(row['default'], bool), f'{name}: a number needs a range allowed'
+        assert row['share'] is None or 0 < row['share'] < 1, name
 
 
 def test_every_number_can_be_set_by_its_range():
@@ -233,5 +242,6 @@ def test_a_reader_differs_from_the_truth_and_from_another_reader():
     assert inside < one['edv'] < outside
 
 
-def test_ranges_are_the_wide_preset():
-    assert DIFFICULTIES['wide'] is RANGES and replace(Heart(), ef=50).ef == 50
+def test_every_difficulty_draws_the_same_parameters():
+    "What one difficulty varies no other leaves alone: rows without a range of their own take the wide one"
+    assert {frozenset(ranges) for ranges in DIFFICULTIES.values()} == {frozenset(DIFFICULTIES['wide'])} and len(DIFFICULTIES) == 5
