@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection_fraction', 'lv_area', 'long_axes', 'long_axis', 'disk_chords',
            'disk_volume', 'area_length_volume', 'biplane_volume', 'lv_volume', 'frame_noise', 'smooth_curve',
-           'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult', 'measure_ef',
-           'clip_ef', 'overlay', 'plot_frames', 'plot_ef_curve', 'write_animation']
+           'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult', 'reasons_to_doubt',
+           'measure_ef', 'clip_ef', 'overlay', 'plot_frames', 'plot_ef_curve', 'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
 from dataclasses import dataclass, replace
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
+from fastcore.basics import patch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import find_peaks, savgol_filter
 from .data import read_clip, whole_file
@@ -406,27 +407,90 @@ class EFResult:
     @property
     def area_unit(self): return 'cm²' if self.pixel_mm is not None else 'pixels'
 
-    def summary(self) -> str: # a few lines of text
-        "What to read out at the bedside: the number, where it comes from, why to doubt it."
-        headline = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if np.isfinite(self.ef) else 'EF unknown'
-        rows = [f'{self.name}: {headline}, {len(self.beats)} beat{"s" * (len(self.beats) != 1)}, {len(self.area)} frame{"s" * (len(self.area) != 1)}']
-        rows += [f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {number_text(b.edv)} -> {number_text(b.esv)} {self.volume_unit}, EF {b.ef:.0f}%'
-                 for i, b in enumerate(self.beats.itertuples())]
-        return '\n'.join(rows + [f'  doubt: {d}' for d in self.doubts])
+# %% ../nbs/03_ef.ipynb #efsummary01
+def _counted(n, word): return f'{n} {word}{"s" * (n != 1)}'
 
-# %% ../nbs/03_ef.ipynb #79f3408c
-def _no_ef(masks, area, volume, axes, reasons, **kw):
-    nan = float('nan')
-    beats = pd.DataFrame({c: pd.Series(dtype=int if c in ('ed', 'es') else float) for c in ('ed', 'es', 'edv', 'esv', 'ef', 'area_ef')})
-    return EFResult(nan, nan, nan, nan, nan, beats, -1, -1, area, volume, axes, masks, doubts=tuple(reasons), **kw)
+@patch
+def summary(self:EFResult) -> str: # a few lines of text
+    "The number, the beats it comes from and the reasons for doubt, to be read by a human."
+    known, unit = np.isfinite(self.ef), self.volume_unit
+    headline = f'EF {self.ef:.0f}% (volume), {self.area_ef:.0f}% (area)' if known else 'EF unknown'
+    rows = [f'{self.name}: {headline}, {_counted(len(self.beats), "beat")}, {_counted(len(self.area), "frame")}']
+    for i, b in enumerate(self.beats.itertuples()):
+        sizes = f'{number_text(b.edv)} -> {number_text(b.esv)} {unit}'
+        rows.append(f'  beat {i+1}: ED frame {b.ed:.0f}, ES frame {b.es:.0f}, {sizes}, EF {b.ef:.0f}%')
+    return '\n'.join(rows + [f'  doubt: {d}' for d in self.doubts])
 
 # %% ../nbs/03_ef.ipynb #c246bfce
-_SMALLEST_LV = .004 # of the frame: an LV fills 5 to 20% of an apical clip, less than this is a speck
+_SMALLEST_LV = .004 # of the frame: less than this is a speck
 
 def _found(masks):
+    "In which frames there is an LV."
     n = masks.sum((1, 2)) if masks.size else np.zeros(len(masks))
-    if not len(n) or not n.any(): return np.zeros(len(masks), bool)
+    if not n.any(): return np.zeros(len(masks), bool)
     return n >= max(_SMALLEST_LV * masks[0].size, .25 * np.median(n[n > 0]), 12)
+
+# %% ../nbs/03_ef.ipynb #lvcurves0001
+def _lv_curves(masks, pixel_mm):
+    "Area, volume and long axis of every frame; NaN where the LV was lost."
+    found = _found(masks)
+    axes = long_axes(masks & found[:, None, None], pixel_mm)
+    volume = lv_volume(masks, pixel_mm, axes=axes)
+    area = lv_area(masks, pixel_mm) if len(masks) else np.zeros(0)
+    return np.where(found & np.isfinite(volume), area, np.nan), volume, axes
+
+# %% ../nbs/03_ef.ipynb #whynoef00001
+def _why_no_ef(area):
+    "Why these areas give no EF; empty where they may."
+    n, found = len(area), int(np.isfinite(area).sum())
+    if n < 2: return 'one frame only: EF needs two' if n else 'the clip is empty'
+    if found < n / 2: return f'no LV: found in {found} of {n} frames'
+    if np.nanmin(area) > .99 * np.nanmax(area): return 'the LV does not move: its area changes by less than 1%'
+    return ''
+
+# %% ../nbs/03_ef.ipynb #45152034
+def _believable(fps, area):
+    "The frame rate and no doubt, or NaN and the reason why it cannot be right."
+    a, period = smooth_curve(area), np.nan
+    if _known(fps) and np.isfinite(area).any():
+        period = beat_frames(a, int(min(60 * fps / 25, 3 * len(a) // 4)))
+        if np.isnan(period): period = beat_frames(a)
+    rate = 60 * fps / period if np.isfinite(period) else 70
+    if 25 <= rate <= 250: return (fps if _known(fps) else np.nan), []
+    return np.nan, [f'{fps:.4g} frames a second would be {rate:.0f} beats a minute: that frame rate is not used']
+
+# %% ../nbs/03_ef.ipynb #beattable001
+def _beat_table(area, volume, fps):
+    "A row a beat: frames of ED and ES, volumes, EF and area EF."
+    ed, es = np.array(find_beats(area, fps), int).reshape(-1, 2).T
+    a, v = smooth_curve(area, fps), smooth_curve(volume, fps)
+    return pd.DataFrame(dict(ed=ed, es=es, edv=v[ed], esv=v[es], ef=ejection_fraction(v[ed], v[es]),
+                             area_ef=ejection_fraction(a[ed], a[es])))
+
+# %% ../nbs/03_ef.ipynb #79f3408c
+def _no_ef(reason, **known):
+    "A result without a number, and why."
+    nan, columns = float('nan'), ('ed', 'es', 'edv', 'esv', 'ef', 'area_ef')
+    beats = pd.DataFrame({c: pd.Series(dtype=int if c in ('ed', 'es') else float) for c in columns})
+    return EFResult(nan, nan, nan, nan, nan, beats, -1, -1, doubts=(reason,), **known)
+
+# %% ../nbs/03_ef.ipynb #measured0001
+def _measured(masks, fps, pixel_mm, name):
+    "The EF of a clip with its evidence, not yet judged."
+    area, volume, axes = _lv_curves(masks, pixel_mm)
+    fps, odd_rate = _believable(fps, area)
+    known = dict(area=area, volume=volume, axes=axes, masks=masks, fps=fps, pixel_mm=pixel_mm, name=name)
+    why_not = _why_no_ef(area)
+    if why_not: return _no_ef(why_not, **known)
+    beats = _beat_table(area, volume, fps)
+    ef = float(beats.ef.median())
+    if np.isnan(ef): return _no_ef('nothing beats: the LV keeps its size but for single frames', **known)
+    if ef <= 0: return _no_ef('no EF: the volume grows while the area shrinks', **known)
+    ed, es = int(np.nanargmax(area)), int(np.nanargmin(area))
+    al = smooth_curve(lv_volume(masks, pixel_mm, 'area-length', axes=axes), fps)
+    al_ef = float(np.median(ejection_fraction(al[beats.ed], al[beats.es])))
+    plain = [ejection_fraction(curve[ed], curve[es]) for curve in (volume, area)]
+    return EFResult(ef, float(beats.area_ef.median()), *plain, al_ef, beats, ed, es, doubts=tuple(odd_rate), **known)
 
 # %% ../nbs/03_ef.ipynb #7f1d031e
 def _edge_frames(masks, sector):
@@ -446,17 +510,22 @@ def _two_parts(masks, share=.2):
         k += len(sizes) > 1 and sizes[-2] >= share * sizes[-1]
     return k
 
+def _pieces_doubt(masks):
+    k = _two_parts(masks)
+    return [f'two separate pieces in {k} of {len(masks)} frames'] if k > .1 * len(masks) else []
+
 # %% ../nbs/03_ef.ipynb #15c0e06a
-def _shape_doubts(axes, area, ed, es, pixel_mm, masks):
+def _shape_doubts(r):
     "Doubts that the long axis tells."
-    px = np.array((pixel_mm or (1., 1.))[::-1])
-    length = np.linalg.norm((axes[:, 1] - axes[:, 0]) * px, axis=-1)
+    px = np.array((r.pixel_mm or (1., 1.))[::-1])
+    length = np.linalg.norm((r.axes[:, 1] - r.axes[:, 0]) * px, axis=-1)
     near = lambda t: np.nanmedian(length[max(0, t-2):t+3])
-    width = masks[ed].sum() * px.prod() / near(ed)
+    ed, es = near(r.ed), near(r.es)
+    slim = ed / (r.masks[r.ed].sum() * px.prod() / ed)
     out = []
-    if near(ed) / width < 1.35: out.append(f'foreshortened? long axis only {near(ed) / width:.1f} times the mean width at ED')
-    if pixel_mm is not None and near(ed) < 55: out.append(f'foreshortened? long axis only {near(ed):.0f} mm at ED')
-    if not .72 <= near(es) / near(ed) <= 1.03: out.append(f'foreshortened? long axis at ES {near(es) / near(ed) * 100:.0f}% of its length at ED')
+    if slim < 1.35: out.append(f'foreshortened? long axis only {slim:.1f} times the mean width at ED')
+    if r.pixel_mm is not None and ed < 55: out.append(f'foreshortened? long axis only {ed:.0f} mm at ED')
+    if not .72 <= es / ed <= 1.03: out.append(f'foreshortened? long axis at ES {es / ed * 100:.0f}% of its length at ED')
     return out
 
 # %% ../nbs/03_ef.ipynb #6678ecc4
@@ -466,33 +535,48 @@ def _whole_beat(curve, fps):
     return len(es) > 1 or len(es) == 1 and min(x[:es[0]].max(), x[es[0]:].max()) >= x.max() - .2 * span
 
 # %% ../nbs/03_ef.ipynb #f9497a6e
-def _curve_doubts(area, found, fps, beats, n):
+def _lost_doubts(r):
+    "Frames without LV, worst where ED or ES lie near them."
+    found = np.isfinite(r.area)
+    if found.all(): return []
+    near = any(not found[max(0, t-2):t+3].all() for t in {*r.beats.ed, *r.beats.es})
+    return [f'LV lost in {(~found).sum()} of {len(found)} frames' + ', some of them at ED or ES: EF may read too low' * near]
+
+def _frames_a_beat(r):
+    "Between two end-systoles; of one beat alone: about a second's."
+    if len(r.beats) > 1: return np.median(np.diff(np.sort(r.beats.es)))
+    return r.fps if _known(r.fps) else np.inf
+
+# %% ../nbs/03_ef.ipynb #curvedoubts1
+def _curve_doubts(r):
     "Doubts that the curve tells."
-    out = []
-    if frame_noise(area) > .04: out.append(f'area trembles by {frame_noise(area) * 100:.0f}% from frame to frame')
-    if (~found).any():
-        lost = [t for t in {*beats.ed, *beats.es} if not found[max(0, t-2):t+3].all()]
-        out.append(f'LV lost in {(~found).sum()} of {n} frames' + ', some of them at ED or ES: EF may read too low' * bool(lost))
-    if not _known(fps): out.append('frame rate unknown: beats found by the curve\'s own period')
-    a_beat = np.median(np.diff(np.sort(beats.es))) if len(beats) > 1 else fps if _known(fps) else np.inf # one beat alone: about a second
+    trembles, a_beat, area = frame_noise(r.area), _frames_a_beat(r), _fill(r.area)
+    jump = np.abs(area - median_filter(area, 5, mode='nearest')) / area.max()
+    out = [f'area trembles by {trembles * 100:.0f}% from frame to frame'] if trembles > .04 else []
+    out += _lost_doubts(r)
+    if not _known(r.fps): out.append('frame rate unknown: beats found by the curve\'s own period')
     if a_beat < 12: out.append(f'only {a_beat:.0f} frames a beat: ED and ES fall between frames, EF reads too low')
-    x = _fill(area)
-    jump = np.abs(x - median_filter(x, 5, mode='nearest')) / np.nanmax(x)
-    if (jump > .12).any(): out.append(f'area jumps in {(jump > .12).sum()} of {n} frames (by up to {jump.max() * 100:.0f}%)')
-    if not _whole_beat(area, fps): out.append('less than one beat in the clip')
-    if len(beats) > 1 and np.ptp(beats.ef) > 10: out.append(f'beats disagree: EF {beats.ef.min():.0f} to {beats.ef.max():.0f}%')
+    if (jump > .12).any(): out.append(f'area jumps in {(jump > .12).sum()} of {len(area)} frames (by up to {jump.max() * 100:.0f}%)')
+    if not _whole_beat(r.area, r.fps): out.append('less than one beat in the clip')
+    if len(r.beats) > 1 and np.ptp(r.beats.ef) > 10:
+        out.append(f'beats disagree: EF {r.beats.ef.min():.0f} to {r.beats.ef.max():.0f}%')
     return out
 
-# %% ../nbs/03_ef.ipynb #45152034
-def _believable(fps, area):
-    "The frame rate and no doubt, or NaN and the reason why it cannot be right."
-    a, period = smooth_curve(area), np.nan
-    if _known(fps) and np.isfinite(area).any():
-        period = beat_frames(a, int(min(60 * fps / 25, 3 * len(a) // 4)))
-        if np.isnan(period): period = beat_frames(a)
-    rate = 60 * fps / period if np.isfinite(period) else 70
-    if 25 <= rate <= 250: return (fps if _known(fps) else np.nan), []
-    return np.nan, [f'{fps:.4g} frames a second would be {rate:.0f} beats a minute: that frame rate is not used']
+# %% ../nbs/03_ef.ipynb #picdoubts001
+def _picture_doubts(r, sector):
+    "Doubts that the masks tell."
+    k, n = _edge_frames(r.masks, sector), len(r.masks)
+    edge = f'mask touches the edge of the {"frame" if sector is None else "sector"} in {k} of {n} frames'
+    return [edge] * (k > .1 * n) + _pieces_doubt(r.masks)
+
+# %% ../nbs/03_ef.ipynb #judge0000001
+def reasons_to_doubt(result:EFResult, # a measurement
+                     sector:np.ndarray=None, # bool (H, W), True inside the scan sector; None: the whole frame
+                    ) -> tuple: # of phrases with a number in each; empty where nothing speaks against the EF, or there is none
+    "Why somebody should look again before the EF is believed."
+    if np.isnan(result.ef): return ()
+    hardly = () if 5 <= result.ef <= 85 else (f'EF of {result.ef:.0f}% is hardly possible',)
+    return (*_curve_doubts(result), *_shape_doubts(result), *_picture_doubts(result, sector), *hardly)
 
 # %% ../nbs/03_ef.ipynb #f7732df4
 def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
@@ -500,42 +584,14 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
                pixel_mm:tuple=None, # (row, column) size of a pixel in mm; None where unknown
                sector:np.ndarray=None, # bool (H, W), True inside the scan sector; None: the whole frame
                name:str='clip', # whose EF this is
-              ) -> EFResult: # EF with its evidence; NaN with the reason where there is no LV
-    "From the masks of a clip to its ejection fraction."
+              ) -> EFResult: # EF with its evidence and the reasons to doubt it; NaN with the reason where there is no LV
+    "From the masks of a clip to its ejection fraction: measure, then judge."
     masks = _binary(masks)
     if masks.ndim != 3: raise ValueError(f'masks have shape {masks.shape}; a clip has (frames, height, width)')
-    if sector is not None and np.shape(sector) != masks.shape[1:]: raise ValueError(f'the sector has shape {np.shape(sector)}, the masks {masks.shape[1:]}')
-    n, found = len(masks), _found(masks)
-    area = np.where(found, lv_area(masks, pixel_mm) if n else [], np.nan)
-    fps, odd_rate = _believable(fps, area)
-    kw = dict(fps=fps, pixel_mm=pixel_mm, name=name)
-    axes = long_axes(masks & found[:, None, None], pixel_mm)
-    volume = lv_volume(masks, pixel_mm, axes=axes)
-    found = found & np.isfinite(volume)
-    reasons = []
-    if n < 2: reasons = ['the clip is empty' if n == 0 else 'one frame only: EF needs two']
-    elif found.mean() < .5: reasons = [f'no LV: found in {found.sum()} of {n} frames']
-    elif np.nanmin(area) > .99 * np.nanmax(area): reasons = ['the LV does not move: its area changes by less than 1%']
-    if reasons: return _no_ef(masks, area, volume, axes, reasons, **kw)
-
-    area[~found] = np.nan
-    ed, es = int(np.nanargmax(area)), int(np.nanargmin(area))
-    a, v = smooth_curve(area, fps), smooth_curve(volume, fps)
-    al = smooth_curve(lv_volume(masks, pixel_mm, 'area-length', axes=axes), fps)
-    pairs = np.array(find_beats(area, fps), int).reshape(-1, 2)
-    beats = pd.DataFrame(dict(ed=pairs[:, 0], es=pairs[:, 1], edv=v[pairs[:, 0]], esv=v[pairs[:, 1]]))
-    beats['ef'] = ejection_fraction(beats.edv, beats.esv)
-    beats['area_ef'] = ejection_fraction(a[pairs[:, 0]], a[pairs[:, 1]])
-    ef = float(beats.ef.median())
-    if not ef > 0: return _no_ef(masks, area, volume, axes, ['nothing beats: the LV keeps its size but for single frames' if np.isnan(ef) else 'no EF: the volume grows while the area shrinks'], **kw)
-    doubts = odd_rate + _curve_doubts(area, found, fps, beats, n) + _shape_doubts(axes, area, ed, es, pixel_mm, masks)
-    k = _edge_frames(masks, sector)
-    if k > .1 * n: doubts.append(f'mask touches the edge of the {"frame" if sector is None else "sector"} in {k} of {n} frames')
-    k = _two_parts(masks)
-    if k > .1 * n: doubts.append(f'two separate pieces in {k} of {n} frames')
-    if not 5 <= ef <= 85: doubts.append(f'EF of {ef:.0f}% is hardly possible')
-    return EFResult(ef, float(beats.area_ef.median()), ejection_fraction(volume[ed], volume[es]), ejection_fraction(area[ed], area[es]),
-                    float(np.median(ejection_fraction(al[pairs[:, 0]], al[pairs[:, 1]]))), beats, ed, es, area, volume, axes, masks, doubts=tuple(doubts), **kw)
+    if sector is not None and np.shape(sector) != masks.shape[1:]:
+        raise ValueError(f'the sector has shape {np.shape(sector)}, the masks {masks.shape[1:]}')
+    result = _measured(masks, fps, pixel_mm, name)
+    return replace(result, doubts=result.doubts + reasons_to_doubt(result, sector))
 
 # %% ../nbs/03_ef.ipynb #928e7476
 def clip_ef(clip, # a `Clip`, or the path of a recording
@@ -549,8 +605,7 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
         model = load_model()
     raw = segment_clip(clip, model, batch_size)
     result = measure_ef(clean_masks(raw), clip.fps, clip.pixel_mm, clip.sector, clip.name)
-    k = _two_parts(raw)
-    return replace(result, doubts=result.doubts + (f'two separate pieces in {k} of {len(raw)} frames',)) if k > .1 * len(raw) else result
+    return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw)))
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
 LV_COLOUR, ED_COLOUR, ES_COLOUR = '#56B4E9', '#0072B2', '#D55E00' # Okabe and Ito: told apart by colour-blind readers
