@@ -12,7 +12,7 @@ from dataclasses import replace
 import cv2, ipywidgets as widgets, numpy as np, torch
 from fastai.callback.core import Callback
 from .data import polygon_mask
-from .ef import disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number, overlay, smooth_curve
+from .ef import disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number_text, overlay, smooth_curve
 from .phantom import PARAMETERS, Heart, Scanner, View, render, volume_curve
 from .train import dice
 
@@ -81,7 +81,7 @@ def curve_svg(curve:np.ndarray, # float (T,), area or volume; NaN leaves a gap
     parts += [_cursor(points[frame][0])] if len(points) and frame is not None else []
     parts += [_cursor(points[t][0], ink, 'mark') + _grip(*points[t], ink) for ink, t in (cursors or {}).items()]
     text = lambda x, y, s, anchor='end': f'<text x="{x}" y="{y:.0f}" text-anchor="{anchor}" font-size="10" fill="currentColor">{s}</text>'
-    parts += [text(_LEFT - 5, 31, number(hi)), text(_LEFT - 5, _HEIGHT - 13, number(lo)), text(_LEFT, 10, label, 'start')]
+    parts += [text(_LEFT - 5, 31, number_text(hi)), text(_LEFT - 5, _HEIGHT - 13, number_text(lo)), text(_LEFT, 10, label, 'start')]
     if len(beats): parts.append(text(_WIDTH - _PAD, 10, f'<tspan fill="{ED_INK}">▼</tspan> ED <tspan fill="{ES_INK}">▲</tspan> ES'))
     return _svg(parts, label)
 
@@ -174,7 +174,7 @@ def static_player(clip, # a `Clip`, or uint8 frames (T, H, W)
     if not n: raise ValueError('the clip has no frames to show')
     every = -(-n // max_frames)
     shown = range(0, n, every)
-    value = (lambda t: '') if curve is None else lambda t: f' · {number(curve[t])} {unit}' if np.isfinite(curve[t]) else ' · LV lost'
+    value = (lambda t: '') if curve is None else lambda t: f' · {number_text(curve[t])} {unit}' if np.isfinite(curve[t]) else ' · LV lost'
     data = dict(frames=[_webp(frames[t], quality, size) for t in shown], ms=max(40, round(1000 * every / fps)), width=_WIDTH,
                 text=[f'frame {t} of {n} · {t / fps:.2f} s{value(t)}' for t in shown])
     for key, m in (('masks', masks), ('truth', truth)):
@@ -322,7 +322,7 @@ class ClipPlayer(_Pictured):
         t = self.frame.value
         pick = lambda m: m[t] if m is not None and self.mask_on.value else None
         self.picture.value = _side_by_side(self.frames[t], [pick(self.masks)] + [pick(self.truth)] * (self.truth is not None), self.opacity.value, self.scale)
-        self.says.value = f'frame {t} of {len(self.frames)}, {t / self.fps:.2f} s' + ('' if self.values is None else f', {self.what} {number(self.values[t])} {self.unit}')
+        self.says.value = f'frame {t} of {len(self.frames)}, {t / self.fps:.2f} s' + ('' if self.values is None else f', {self.what} {number_text(self.values[t])} {self.unit}')
         if self.values is not None: self.curve.value = curve_svg(self.values, t, self.beats, f'LV {self.what} ({self.unit})')
 
     def static(self) -> str: # HTML
@@ -391,7 +391,7 @@ class EFExplorer(_Pictured):
 
     def _table(self):
         ed, es, r = self.ed.value, self.es.value, self.result
-        row = lambda word, y, unit, ef, own: f'<tr><td>{word}</td><td>{number(y[ed])} {unit}</td><td>{number(y[es])} {unit}</td><td><b>{ef:.1f}%</b></td><td>{own:.1f}%</td></tr>'
+        row = lambda word, y, unit, ef, own: f'<tr><td>{word}</td><td>{number_text(y[ed])} {unit}</td><td>{number_text(y[es])} {unit}</td><td><b>{ef:.1f}%</b></td><td>{own:.1f}%</td></tr>'
         return ('<table style="border-spacing:10px 2px"><tr><th></th><th>ED</th><th>ES</th><th>your EF</th><th>measured</th></tr>'
                 + row('volume', self.volume, r.volume_unit, self.ef, r.ef) + row('area', self.area, r.area_unit, self.area_ef, r.area_ef) + '</table>')
 
@@ -433,7 +433,7 @@ def _explorer_page(e):
     data = dict(t=shown, frames=[_webp(e.frames[t], 60, 128) for t in shown], masks=[_outline_path(r.masks[t]) for t in shown], disks=[_path(e._lines(t)) for t in shown],
                 width=_WIDTH, x=_numbers(_xy(e.volume)[0][shown, 0], 1), curves=[])
     for y, unit in ((e.volume, r.volume_unit), (e.area, r.area_unit)):
-        data['curves'].append(dict(text=[f'{number(v)} {unit}' for v in y[shown]], value=_numbers(y[shown], 4), y=_numbers(_xy(y)[0][shown, 1], 1)))
+        data['curves'].append(dict(text=[f'{number_text(v)} {unit}' for v in y[shown]], value=_numbers(y[shown], 4), y=_numbers(_xy(y)[0][shown, 1], 1)))
     lines = _line('em-mask', fill=.12) + _line('em-disks', '#F0E442', 0)
     figures = ''.join(_figure(data['frames'][shown.index(t)], e.frames.shape[1:], lines, f'{word}, frame {t}') for word, t in (('ED', ed), ('ES', es)))
     sliders = ''.join(f'<div class="em-row"><span style="width:40px;white-space:nowrap"><b style="color:{ink}">{mark}</b> {word}</span><input type="range" min="0" max="{len(shown) - 1}" value="{shown.index(t)}" aria-label="{word}"></div>'
@@ -607,7 +607,7 @@ class TracingExercise(_Pictured):
         return tuple(ejection_fraction(v['ED'], v['ES']) for v in volumes)
 
     def _table(self):
-        row = lambda word, v, ef: f'<tr><td>{word}</td><td>{number(v["ED"])}</td><td>{number(v["ES"])}</td><td><b>{ef:.1f}%</b></td></tr>'
+        row = lambda word, v, ef: f'<tr><td>{word}</td><td>{number_text(v["ED"])}</td><td>{number_text(v["ES"])}</td><td><b>{ef:.1f}%</b></td></tr>'
         small, large = self.spread()
         return (f'<table style="border-spacing:10px 2px"><tr><th></th><th>ED</th><th>ES</th><th>EF</th></tr>{row(f"yours ({self.unit})", self.volume, self.ef)}'
                 + (row('truth', self.true_volume, self.true_ef) if self.show_truth.value else '')
@@ -666,7 +666,7 @@ def _tracing_page(e):
     figures = figures.replace('<figure>', '<figure style="flex-basis:220px">')
     buttons = ''.join(f'<button type="button" data-grow="{i} {px}">{word} 1 pixel {way}</button>' for i, word in enumerate(('ED', 'ES')) for px, way in ((1, 'out'), (-1, 'in')))
     cells = lambda *v: ''.join(f'<td>{x}</td>' for x in v)
-    true = cells('truth', number(e.true_volume['ED']), number(e.true_volume['ES']), f'<b>{e.true_ef:.1f}%</b>')
+    true = cells('truth', number_text(e.true_volume['ED']), number_text(e.true_volume['ES']), f'<b>{e.true_ef:.1f}%</b>')
     return _twin(f'''<div class="em-pics">{figures}</div><div class="em-row" style="flex-wrap:wrap">{buttons}<button type="button">start again</button>{_switch('truth', 'em-truth', False)}</div>
 <table><tr><th></th><th>ED</th><th>ES</th><th>EF</th></tr><tr>{cells(f'yours ({e.unit})', '', '', '')}</tr><tr class="em-truth" style="display:none">{true}</tr><tr>{cells('Dice with the truth', '', '', '')}</tr></table>
 <p></p><p>Drag the points to the inner border of the wall; or Tab to one and use the arrow keys (with Shift in larger steps).</p>''', data, _TRACE_SUMS + _TRACE_HANDS, 560)
@@ -685,7 +685,7 @@ def _chart(series, epochs, label, at=None, lo=None, hi=None):
         if pts: parts.append(f'<path d="M{"L".join(f"{a:.1f} {b:.1f}" for a, b in pts)}" fill="none" stroke="{ink}" stroke-width="1.5" opacity="{opacity}"/>')
         if len(pts) < 40: parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{ink}"/>' for a, b in pts]
     text = lambda x, y, s, anchor='end': f'<text x="{x}" y="{y:.0f}" text-anchor="{anchor}" font-size="10" fill="currentColor">{s}</text>'
-    parts += [text(_LEFT - 5, 31, number(hi)), text(_LEFT - 5, _HEIGHT - 13, number(lo)), text(_LEFT, 10, label, 'start'), text(_WIDTH - _PAD, _HEIGHT - 2, f'epoch {epochs}')]
+    parts += [text(_LEFT - 5, 31, number_text(hi)), text(_LEFT - 5, _HEIGHT - 13, number_text(lo)), text(_LEFT, 10, label, 'start'), text(_WIDTH - _PAD, _HEIGHT - 2, f'epoch {epochs}')]
     if at is not None: parts.append(_cursor(float(X(at))))
     return _svg(parts, label)
 
