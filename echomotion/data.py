@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'plot_style', 'self_check', 'Clip', 'find_sector', 'crop_to_sector', 'read_clip',
-           'example_dicom', 'example_clip', 'resize_clip', 'cache_dir', 'whole_file', 'write_avi', 'tracing_outline',
-           'polygon_mask', 'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet', 'read_echonet',
-           'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats', 'augment_batch', 'frame_dls']
+           'example_dicom', 'example_clip', 'resize_clip', 'cache_dir', 'whole_file', 'claim_folder', 'write_avi',
+           'tracing_outline', 'polygon_mask', 'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet',
+           'read_echonet', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats',
+           'augment_batch', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import errno, json, os, re, uuid, warnings
@@ -423,6 +424,27 @@ def whole_file(
     finally:
         try: tmp.unlink(missing_ok=True)
         except OSError: pass
+
+# %% ../nbs/00_data.ipynb #c1a1a002
+def claim_folder(
+    path, # folder to write: new, empty, or left by the same work with the same settings
+    holds:str, # what will be in it, in a word or two: 'phantoms'
+    **settings, # what that depends on, in values that JSON knows
+) -> Path: # the folder, made if need be
+    "A folder for work that may be stopped and gone on with; refused where its files are somebody else's"
+    path, wanted = Path(path), json.loads(json.dumps(dict(holds=holds, **settings)))
+    note = path/'echomotion.json'
+    if path.exists() and not path.is_dir(): raise FileExistsError(f'{path}: is a file, and a folder is needed; choose another')
+    if note.exists():
+        found = json.loads(note.read_text(encoding='utf-8'))
+        differs = [f'{k}={found.get(k)} there, {k}={wanted.get(k)} now' for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
+        if not differs: return path
+        raise FileExistsError(f"{path}: holds results of other settings ({'; '.join(differs)}); choose another folder, or remove it")
+    if path.exists() and any(not p.name.startswith('.') for p in path.iterdir()):
+        raise FileExistsError(f'{path}: holds files without the note {note.name} that would say they are of this work, '
+                              'and nothing is overwritten; choose another folder')
+    with whole_file(note) as tmp: tmp.write_text(json.dumps(wanted, indent=1) + '\n', encoding='utf-8')
+    return path
 
 # %% ../nbs/00_data.ipynb #a41e627f
 def write_avi(
@@ -858,17 +880,6 @@ def _extract_job(job):
         warnings.simplefilter('ignore')
         return [(c[0], _extract_clip(out, size, *c)) for c in clips]
 
-# %% ../nbs/00_data.ipynb #440ddf7a
-def _claim_cache(out, origin):
-    "Make the folder ours, or refuse to mix two data sets or sizes in it"
-    note = out/'extract.json'
-    was = json.loads(note.read_text(encoding='utf-8')) if note.exists() else None
-    if was not in (None, origin):
-        raise ValueError(f'{out}: holds frames of size {was.get("size")} from {was.get("dataset")}, not of size {origin["size"]} from {origin["dataset"]}: choose another folder or delete this one')
-    if was is None:
-        with whole_file(note) as tmp: tmp.write_text(json.dumps(origin), encoding='utf-8')
-    for p in out.glob('**/.part-*'): p.unlink(missing_ok=True)  # left by a killed process
-
 # %% ../nbs/00_data.ipynb #d8628551
 def extract_frames(
     echonet:EchoNet, # the data set
@@ -878,8 +889,8 @@ def extract_frames(
     progress:bool=True, # show a progress bar
 ) -> pd.DataFrame: # a row a frame: name, frame, phase, split, image, mask; also written as frames.csv, last
     "Write every traced frame and its mask as PNG files: in parallel, and going on where an interrupted call stopped"
-    out, rows, todo = Path(out), [], []
-    _claim_cache(out, dict(size=int(size), dataset=str(echonet.path.resolve())))
+    out, rows, todo = claim_folder(out, 'frames', size=int(size), dataset=str(echonet.path.resolve())), [], []
+    for p in out.glob('**/.part-*'): p.unlink(missing_ok=True)   # left by a process that was killed
     for name in echonet.tracings:
         split, video, (ed, es) = echonet.clips.Split[name], echonet.clips.video[name], echonet.ed_es(name)
         files = {f: _frame_files(split, name, f) for f in (ed, es)}

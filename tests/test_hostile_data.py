@@ -385,8 +385,8 @@ def test_no_training_clip(folder, tmp_path):
 
 
 def test_cache_of_another_size_or_set_is_refused(sound, folder, frames_dir):
-    with pytest.raises(ValueError, match='frames of size 112 .* not of size 64.*another folder'): extract_frames(read_echonet(sound), frames_dir, size=64)
-    with pytest.raises(ValueError, match='another folder'): extract_frames(read_echonet(folder), frames_dir)
+    with pytest.raises(FileExistsError, match='size=112 there, size=64 now.*another folder'): extract_frames(read_echonet(sound), frames_dir, size=64)
+    with pytest.raises(FileExistsError, match='another folder'): extract_frames(read_echonet(folder), frames_dir)
 
 
 # ---------------------------------------------------------------- disk full, killed
