@@ -6,12 +6,12 @@
 __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'plot_style', 'self_check', 'Clip', 'find_sector', 'crop_to_sector', 'read_clip',
            'example_dicom', 'example_clip', 'resize_clip', 'cache_dir', 'whole_file', 'claim_folder', 'write_avi',
            'tracing_outline', 'polygon_mask', 'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet',
-           'read_echonet', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats',
-           'augment_batch', 'frame_dls']
+           'read_echonet', 'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames',
+           'frame_stats', 'augment_batch', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import errno, json, os, re, uuid, warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, wraps
@@ -772,46 +772,45 @@ def read_echonet(
     return EchoNet(path, clips, tracings, tuple(skipped))
 
 # %% ../nbs/00_data.ipynb #545003a7
-@contextmanager
-def _hidden_script():
-    "While it lasts, new processes do not find the caller's script: they would run it again"
-    import sys
-    main = sys.modules['__main__']
-    kept = {k: getattr(main, k) for k in ('__file__', '__spec__') if getattr(main, k, None) is not None}
-    if '__file__' in kept: del main.__file__
-    main.__spec__ = None
-    try: yield
-    finally:
-        for k, v in kept.items(): setattr(main, k, v)
+def show_progress(
+    items, # what to go through
+    total:int=None, # how many there are; None: `len(items)`
+    comment:str='', # what the bar says
+    progress:bool=True, # False: no bar
+) -> object: # the items, to go through
+    "Items with a bar that says how far one is"
+    total = len(items) if total is None else total
+    if not progress or not total: return items
+    from fastprogress.fastprogress import progress_bar
+    bar = progress_bar(items, total=total)
+    bar.comment = comment
+    return bar
 
 # %% ../nbs/00_data.ipynb #c8d03b49
-def _start_worker():
+def _start_worker(caller):
     "OpenCV with one thread; and a worker whose caller is gone (a kernel that was killed) ends as well"
-    import multiprocessing, threading
+    import threading, time
     cv2.setNumThreads(1)
-    def end_with(caller):
-        caller.join()
+    def end_with_caller():
+        while os.getppid() == caller: time.sleep(1)
         os._exit(1)
-    threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(target=end_with_caller, daemon=True).start()
 
-def _spawned(fn, jobs, workers):
+def _in_processes(fn, jobs, workers):
     "Results of `fn` on `jobs`, in their order, from new processes"
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from echomotion.data import _start_worker   # processes find it there, not in a notebook
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'), initializer=_start_worker) as pool:
-        with _hidden_script(): futures = [pool.submit(fn, job) for job in jobs]
-        try:
-            for f in futures: yield f.result()
-        except BrokenProcessPool as e:
-            raise RuntimeError('a worker process was killed (out of memory?): run the same call again, what is finished is kept; '
-                               'workers=0 works without processes') from e
-        finally: pool.shutdown(cancel_futures=True)
+    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+    try:
+        yield from pool.map(fn, jobs)
+        pool.shutdown()
+    except BrokenProcessPool as e:
+        raise RuntimeError('a worker process was killed (out of memory?): run the same call again, what is finished is kept; '
+                           'workers=0 works without processes') from e
+    finally: pool.shutdown(kill_workers=True)   # after Ctrl-C, too
 
 # %% ../nbs/00_data.ipynb #a9aabc22
 def parallel_map(
-    fn, # function of a module (not of a notebook), called with one job
+    fn, # function of one job
     jobs:list, # what to work on
     workers:int=None, # processes; None: as many as there are cores, at most 4; 0: none, work here
     progress:bool=True, # show a progress bar
@@ -820,14 +819,8 @@ def parallel_map(
     "`fn` on every job, in a few processes"
     jobs = list(jobs)
     if workers is None: workers = min(4, os.cpu_count() or 1, len(jobs))
-    here = workers < 2 or len(jobs) < 2 or fn.__module__ == '__main__'
-    results = map(fn, jobs) if here else _spawned(fn, jobs, workers)
-    if progress and jobs:
-        from fastprogress.fastprogress import progress_bar
-        bar = progress_bar(results, total=len(jobs))
-        bar.comment = comment
-        return list(bar)
-    return list(results)
+    if workers < 2 or len(jobs) < 2: return list(show_progress(map(fn, jobs), len(jobs), comment, progress))
+    with closing(_in_processes(fn, jobs, workers)) as results: return list(show_progress(results, len(jobs), comment, progress))
 
 # %% ../nbs/00_data.ipynb #d60969fe
 def _is_whole_png(path):

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, tracing_to_mask, whole_file,
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress, tracing_to_mask, whole_file,
                              write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #afe2fe6a
@@ -994,9 +994,8 @@ def phantom_scores(model, # an `LVModel`
                    progress:bool=True, # show a bar
     ) -> pd.DataFrame: # a row a clip: dice (mean over its frames), dice_ed, dice_es, ef_true and ef (volume, percent), area_ef, doubts
     "Measure fresh phantoms with a network, as a user would measure a clip, and put the truth beside it"
-    from tqdm.auto import tqdm
-    jobs = tqdm(range(n), desc=f'{difficulty} phantoms', disable=not progress)
-    return pd.DataFrame([_score(phantom_clip(seed*1_000_000 + i, size, difficulty=difficulty), model) for i in jobs])
+    seeds = show_progress(range(seed*1_000_000, seed*1_000_000 + n), comment=f'{difficulty} phantoms', progress=progress)
+    return pd.DataFrame([_score(phantom_clip(s, size, difficulty=difficulty), model) for s in seeds])
 
 # %% ../nbs/05_phantom.ipynb #19cb6527
 ARTEFACTS = {'none': {}, 'low gain': dict(gain=-16), 'high gain': dict(gain=10), 'noise': dict(noise=-32), 'haze': dict(haze=.35), 'near-field clutter': dict(clutter=2.5, clutter_mm=45),
