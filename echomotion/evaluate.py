@@ -19,7 +19,7 @@ import cv2, numpy as np, pandas as pd
 from scipy import stats
 from sklearn import config_context
 from sklearn.metrics import auc, r2_score, roc_curve
-from .data import OKABE_ITO, plot_style, whole_file
+from .data import OKABE_ITO, plot_style, show_progress, whole_file
 from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
 
 # %% ../nbs/04_evaluate.ipynb #4f017633
@@ -319,7 +319,7 @@ def predict_dataset(
         model = load_model()
     measure = (lambda clip: clip_ef(clip, model)) if hasattr(model, 'net') else model
     maker, rows = _model_stamp(model), []
-    for start, fingerprint, read in _bar(_jobs(echonet, split, extra_clips), progress):
+    for start, fingerprint, read in show_progress(_jobs(echonet, split, extra_clips), comment='measuring clips', progress=progress):
         path, row, result = _clip_file(out, start['name']), None, None
         try:
             stamp = f'{maker}-{fingerprint()}'
@@ -336,14 +336,6 @@ def predict_dataset(
     with whole_file(out/'run.json') as tmp: Path(tmp).write_text(json.dumps(_run_record(echonet, model, split, maker), indent=1), encoding='utf-8')
     _warn_failed(table)
     return table
-
-# %% ../nbs/04_evaluate.ipynb #6f6d9ecb
-def _bar(items, progress):
-    if not (progress and items): return items
-    from fastprogress.fastprogress import progress_bar
-    bar = progress_bar(items)
-    bar.comment = 'measuring clips'
-    return bar
 
 # %% ../nbs/04_evaluate.ipynb #ed65f8d1
 def _warn_failed(table):

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from .data import (Clip, EchoNet, mask_to_tracing, parallel_map, read_echonet, tracing_to_mask, whole_file,
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress, tracing_to_mask, whole_file,
                              write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
@@ -843,18 +843,6 @@ def _clip_job(job):
 # %% ../nbs/05_phantom.ipynb #7e1c9896
 SIMULATOR = 3  # counts up whenever the same seed gives another clip, so that kept data sets are not mixed
 
-# %% ../nbs/05_phantom.ipynb #4a8717f5
-def _claim_folder(path, recipe):
-    "Make the folder ours, or refuse"
-    mark = path/'recipe.json'
-    if mark.exists():
-        if json.loads(mark.read_text()) == json.loads(json.dumps(recipe)): return
-        raise FileExistsError(f'{path} holds phantoms of another recipe or an older simulator ({mark.name} says which). Choose another folder, or delete this one.')
-    if path.exists() and any(path.iterdir()):
-        raise FileExistsError(f'{path} holds other files. Choose an empty or new folder for the phantoms.')
-    for sub in ('Videos', 'Masks', 'Volumes', 'Records'): (path/sub).mkdir(parents=True, exist_ok=True)
-    with whole_file(mark) as f: f.write_text(json.dumps(recipe))
-
 # %% ../nbs/05_phantom.ipynb #dd6f2f02
 def write_phantom_dataset(path:str, # folder to write; may hold part of the same data set
                           n:dict=None, # clips a split; None: dict(TRAIN=600, VAL=48, TEST=48)
@@ -869,8 +857,7 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
     "Write phantoms in the EchoNet-Dynamic layout; a second call goes on where the first one stopped"
     path, n = Path(path), n or dict(TRAIN=600, VAL=48, TEST=48)
     _check_recipe(difficulty, ranges)
-    recipe = dict(simulator=SIMULATOR, n=n, size=size, seed=seed, difficulty=difficulty, n_frames=n_frames, ranges=ranges)
-    _claim_folder(path, recipe)
+    claim_folder(path, 'phantoms', simulator=SIMULATOR, n=n, size=size, seed=seed, difficulty=difficulty, n_frames=n_frames, ranges=ranges)
     splits = [s for s, k in n.items() for _ in range(k)]
     jobs = [(path, f'phantom{seed}_{i:05d}', seed*1_000_000 + i, size, n_frames, difficulty, ranges) for i in range(len(splits))]
     rows, tracings, truths = zip(*parallel_map(_clip_job, jobs, workers, progress, 'phantoms'))
@@ -926,16 +913,6 @@ def _few_frames(job):
             with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     return rows
 
-# %% ../nbs/05_phantom.ipynb #4e0c0ecd
-def _claim_frames(out, recipe):
-    "Refuse a folder whose frames were made differently; a folder of an older version, which left no note, is taken as it is"
-    mark = out/'recipe.json'
-    if (out/'extract.json').exists(): raise FileExistsError(f'{out} holds the frames of recordings (extract.json says of which). Choose another folder.')
-    if not mark.exists():
-        with whole_file(mark) as f: f.write_text(json.dumps(recipe))
-    elif json.loads(mark.read_text()) != json.loads(json.dumps(recipe)):
-        raise FileExistsError(f'{out} holds phantoms of another recipe or an older simulator ({mark.name} says which). Choose another folder, or delete this one.')
-
 # %% ../nbs/05_phantom.ipynb #1209d24b
 def write_phantom_frames(out:str, # folder of the frames
                          n:dict=None, # hearts a split; None: dict(TRAIN=2000, VAL=100)
@@ -953,7 +930,7 @@ def write_phantom_frames(out:str, # folder of the frames
     splits = [s for s, k in n.items() for _ in range(k)]
     kinds = [difficulty] if isinstance(difficulty, str) else list(difficulty)
     for kind in kinds: _check_recipe(kind, ranges)
-    _claim_frames(out, dict(simulator=SIMULATOR, size=size, count=count, ranges=ranges, empty=empty))
+    claim_folder(out, 'frames of phantoms', simulator=SIMULATOR, size=size, count=count, ranges=ranges, empty=empty)
     kind = lambda i: 'empty' if empty and i % empty == empty - 1 else kinds[i % len(kinds)]
     jobs = [(out, f'{kind(i)}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kind(i), ranges) for i, s in enumerate(splits)]
     rows = [r for rows in parallel_map(_few_frames, jobs, workers, progress, 'hearts') for r in rows]
@@ -1029,9 +1006,8 @@ def phantom_scores(model, # an `LVModel`
                    progress:bool=True, # show a bar
     ) -> pd.DataFrame: # a row a clip: dice (mean over its frames), dice_ed, dice_es, ef_true and ef (volume, percent), area_ef, doubts
     "Measure fresh phantoms with a network, as a user would measure a clip, and put the truth beside it"
-    from tqdm.auto import tqdm
-    jobs = tqdm(range(n), desc=f'{difficulty} phantoms', disable=not progress)
-    return pd.DataFrame([_score(phantom_clip(seed*1_000_000 + i, size, difficulty=difficulty), model) for i in jobs])
+    seeds = show_progress(range(seed*1_000_000, seed*1_000_000 + n), comment=f'{difficulty} phantoms', progress=progress)
+    return pd.DataFrame([_score(phantom_clip(s, size, difficulty=difficulty), model) for s in seeds])
 
 # %% ../nbs/05_phantom.ipynb #19cb6527
 ARTEFACTS = {'none': {}, 'low gain': dict(gain=-16), 'high gain': dict(gain=10), 'noise': dict(noise=-32), 'haze': dict(haze=.35), 'near-field clutter': dict(clutter=2.5, clutter_mm=45),

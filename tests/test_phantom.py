@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import echomotion.phantom as ph
-from echomotion.data import read_echonet
+from echomotion.data import claim_folder, read_echonet
 from echomotion.phantom import (DIFFICULTIES, LIMITS, PARAMETERS, SEGMENTS, SHAPES, Heart, Scanner, Ventricle, View, draw_parameters, parameter_table,
                                 phantom_clip, phantom_dls, reader_labels, render, write_phantom_dataset, write_phantom_frames)
 
@@ -140,18 +140,18 @@ def test_frames_that_were_interrupted_go_on_to_the_same_files(tmp_path, monkeypa
     assert files_of(tmp_path/'cut') == files_of(tmp_path/'whole')
 
 
-def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
+def test_a_folder_of_other_settings_is_left_alone(tmp_path):
     write_phantom_dataset(tmp_path/'d', workers=0, **SMALL)
     write_phantom_frames(tmp_path/'f', dict(TRAIN=1), 2, 56, workers=0, progress=False)
     (tmp_path/'x').mkdir(); (tmp_path/'x'/'letter.txt').write_text('mine')
-    (tmp_path/'r').mkdir(); (tmp_path/'r'/'extract.json').write_text('{}')
+    claim_folder(tmp_path/'r', 'frames', size=56, dataset='recordings')
     before = files_of(tmp_path)
     for change in (dict(seed=1), dict(size=64), dict(n_frames=5), dict(difficulty='hard'), dict(ranges=dict(gain=(0, 1)))):
-        with pytest.raises(FileExistsError, match='another recipe'): write_phantom_dataset(tmp_path/'d', workers=0, **{**SMALL, **change})
+        with pytest.raises(FileExistsError, match='other settings'): write_phantom_dataset(tmp_path/'d', workers=0, **{**SMALL, **change})
     for change in (dict(size=64), dict(count=3), dict(ranges=dict(gain=(0, 1)))):
-        with pytest.raises(FileExistsError, match='another recipe'): write_phantom_frames(tmp_path/'f', **{**dict(n=dict(TRAIN=1), count=2, size=56, workers=0, progress=False), **change})
-    with pytest.raises(FileExistsError, match='other files'): write_phantom_dataset(tmp_path/'x', workers=0, **SMALL)
-    with pytest.raises(FileExistsError, match='recordings'): write_phantom_frames(tmp_path/'r', dict(TRAIN=1), progress=False)
+        with pytest.raises(FileExistsError, match='other settings'): write_phantom_frames(tmp_path/'f', **{**dict(n=dict(TRAIN=1), count=2, size=56, workers=0, progress=False), **change})
+    with pytest.raises(FileExistsError, match='nothing is overwritten'): write_phantom_dataset(tmp_path/'x', workers=0, **SMALL)
+    with pytest.raises(FileExistsError, match='dataset=recordings there'): write_phantom_frames(tmp_path/'r', dict(TRAIN=1), progress=False)
     assert files_of(tmp_path) == before
 
 
@@ -221,7 +221,7 @@ def test_the_table_of_truth_agrees_with_the_files_beside_it(tmp_path):
         assert abs(row.EF - row.param_ef) < 25                                     # beats of one heart differ, hearts differ more
     again = read_echonet(tmp_path/'d')
     assert again.truth.EF.tolist() == truth.EF.tolist()
-    assert json.loads((tmp_path/'d'/'recipe.json').read_text())['seed'] == 4
+    assert json.loads((tmp_path/'d'/'echomotion.json').read_text())['seed'] == 4
 
 
 def test_perfect_outlines_in_two_planes_come_close_to_the_truth():
