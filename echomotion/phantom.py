@@ -42,8 +42,8 @@ class Heart:
     ovality: float       = _row(.06, '', 'cross-section: 0 round, 0.1 oval', (0, .3), (0, .12))
     oval_deg: float      = _row(30., '°', 'direction of the oval, about the long axis', (-360, 360), (0, 180))
     bend: float          = _row(0., 'mm', 'bend of the long axis towards the lateral wall', (-15, 15), (-5, 6))
-    annulus_deg: float   = _row(0., '°', 'lean of the mitral plane, the lateral side lower', (-30, 30), (-13, 13))
-    wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (5.5, 13))
+    annulus_deg: float   = _row(0., '°', 'lean of the mitral plane, the lateral side lower', (-30, 30), (-15, 10))
+    wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
     shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.1, .22))
     defect: float        = _row(0., '', 'wall-motion defect: 0 none, 1 does not move, above 1 bulges', (0, 1.5))
@@ -51,9 +51,9 @@ class Heart:
     defect_deg: float    = _row(180., '°', 'side of the defect: 180 septum, 0 lateral wall', (-360, 360))
     defect_width: float  = _row(.6, '', 'size of the defect, share of the wall', (.05, 3))
     aneurysm: float      = _row(0., '', 'apical aneurysm: 0 none to 1 large', (0, 1.2))
-    rv: float            = _row(1., '', 'size of the right ventricle', (.3, 2), (.7, 1.35))
-    la: float            = _row(1., '', 'size of the left atrium', (.3, 2), (.75, 1.35))
-    ra: float            = _row(1., '', 'size of the right atrium', (.3, 2), (.7, 1.35))
+    rv: float            = _row(1., '', 'size of the right ventricle', (.3, 2), (.8, 1.6))
+    la: float            = _row(1., '', 'size of the left atrium', (.3, 2), (.85, 1.6))
+    ra: float            = _row(1., '', 'size of the right atrium', (.3, 2), (.85, 1.7))
     aorta: float         = _row(0., '', 'size of the aortic root: 0 leaves it out', (0, 1.6))
     rr_var: float        = _row(.03, '', "variation of the beat's length: 0.2 atrial fibrillation", (0, .4),
                                 (.01, .06))
@@ -62,13 +62,20 @@ class Heart:
     atrial_kick: float   = _row(.25, '', 'share of filling that the atrium adds at the end', (0, .6), (.1, .38))
     phase: float         = _row(0., '', 'where in the beat the clip starts: 0 to 1', (0, 1), (0, 1))
     band: float          = _row(1., '', 'thickness of the moderator band in the right ventricle', (0, 2.5), (0, 1.8))
-    papillary: float     = _row(1., '', 'size of the papillary muscles', (0, 2), (0, 1.5), typical=(0, 1.2))
+    papillary: float     = _row(1., '', 'size of the papillary muscles', (0, 2), (0, 1.8), typical=(0, 1.5))
     papillary_deg: float = _row(55., '°', 'place of the lateral papillary muscle: 0 in the four-chamber plane', (-360, 360),
                                 (0, 65))
     tendon: float        = _row(0., 'mm', 'thickness of a false tendon across the cavity: 0 none', (0, 4))
     tendon_s: float      = _row(.25, '', 'place of the false tendon: 0 apex to 1 base', (0, 1))
     trabeculae: float    = _row(1.2, 'mm', 'roughness of the inner wall', (0, 5), (.2, 2.6), typical=(.2, 2.2))
     leaflet_mm: float    = _row(1.4, 'mm', 'thickness of the valve leaflets', (.3, 4), (.8, 2.2))
+    hinge: float         = _row(0., '', 'brightness of the mitral annulus, where the leaflets hinge', (0, 4), (0, 1.6), share=.6)
+    apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
+    rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
+    trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle', (0, 8),
+                                (.5, 4), clean=(.5, 2))
+    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 3), (0, 1.4))
+    border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
 SEGMENTS = {f'{level} {side}': dict(defect_s=s, defect_deg=deg) for level, s in (('apical', .15), ('mid', .5), ('basal', .82)) for side, deg in
@@ -80,17 +87,17 @@ class View:
     "Where the scan plane lies in the heart"
     rotation: float    = _row(0., '°', 'plane turned by: 0 A4C, 60 A2C, 120 A3C', (-360, 360), (-18, 18),
                               clean=(-5, 5), hard=(-25, 25), views=(-30, 150))
-    tilt: float        = _row(0., '°', 'axis leans by: the long axis in the picture', (-75, 75), (-20, 28),
-                              hard=(-30, 36))
+    tilt: float        = _row(0., '°', 'axis leans by: the long axis in the picture', (-75, 75), (-6, 34),
+                              hard=(-20, 40))
     foreshorten: float = _row(0., '°', 'plane misses apex by: an angle', (-40, 40), (-6, 6),
                               clean=(-2, 2), hard=(-12, 12))
     offset: float      = _row(0., 'mm', 'distance of the plane from the long axis', (-60, 60), (-3, 3),
                               clean=(-1, 1), hard=(-6, 6))
     drift: float       = _row(2., 'mm', 'breathing and the hand that holds the probe', (0, 30), (0, 3.5))
     breath: float      = _row(.25, '/s', 'breathing rate', (0, 5), (.15, .4))
-    apex_x: float      = _row(5., 'mm', 'sideways place of the apex under the probe', (-150, 150), (-22, 30))
-    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (14, 42))
-    mirror: bool       = _row(False, '', 'LV on the left, as some laboratories show it', share=.25)
+    apex_x: float      = _row(5., 'mm', 'sideways place of the apex under the probe', (-150, 150), (-14, 18))
+    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (10, 45))
+    mirror: bool       = _row(False, '', 'LV on the left, as some laboratories show it', share=0.)
 
 # %% ../nbs/05_phantom.ipynb #6dbec364
 @dataclass(frozen=True)
@@ -99,20 +106,20 @@ class Scanner:
     depth: float       = _row(160., 'mm', 'depth: from the probe to the bottom of the picture', (60, 300))
     sector: float      = _row(90., '°', 'opening of the sector', (20, 150), (65, 110), hard=(60, 120))
     steer: float       = _row(0., '°', 'direction of the sector', (-60, 60), (-3, 3))
-    top: float         = _row(.03, '', "where the probe lies, share of the picture's height", (-.3, .4), (-.03, .08))
-    zoom: float        = _row(1., '', 'zoom: above 1 the sector runs out of the picture', (.5, 3), (.85, 1.15))
+    top: float         = _row(.03, '', "where the probe lies, share of the picture's height", (-.3, .4), (-.03, .18))
+    zoom: float        = _row(1., '', 'zoom: above 1 the sector runs out of the picture', (.5, 3), (.78, 1.15))
     face: float        = _row(0., 'mm', 'curved top: left out below the probe', (0, 40), (1, 10), share=.4)
     stretch: float     = _row(1., '', 'width over height of a pixel, from careless resizing', (.5, 2), (.9, 1.12))
     shift: float       = _row(0., '', 'sideways shift of the sector, share of the width', (-.5, .5), (-.04, .04))
     axial_mm: float    = _row(.7, 'mm', 'resolution along the beam', (.2, 5), (.6, 1.5),
                               clean=(.5, .9), hard=(.6, 1.9))
-    beam_deg: float    = _row(1.5, '°', 'width of the beam', (.3, 12), (1.2, 3.6), clean=(1, 2), hard=(1.5, 4.2))
+    beam_deg: float    = _row(1.5, '°', 'width of the beam', (.3, 12), (1, 2.9), clean=(1, 2), hard=(1.5, 4.2))
     focus: float       = _row(90., 'mm', 'depth of the focus', (5, 400), (60, 130))
     defocus: float     = _row(1., '', 'how much the beam widens off the focus: 0 to 1', (0, 1), (.2, 1))
     harmonic: float    = _row(0., '', 'harmonic imaging: narrower beam, less haze and clutter, less reach', (0, 1),
                               (0, 1), share=.6)
     dyn_range: float   = _row(55., 'dB', 'dynamic range, from black to white', (20, 100), (42, 70), hard=(38, 70))
-    gain: float        = _row(0., 'dB', 'gain', (-80, 60), (-26, 3), clean=(-3, 3), typical=(-22, 2), hard=(-30, 8))
+    gain: float        = _row(0., 'dB', 'gain', (-80, 60), (-22, 4), clean=(-3, 3), typical=(-20, 3), hard=(-30, 8))
     gamma: float       = _row(1., '', 'grey map: above 1 dark and hard', (.3, 3), (.9, 2.2), typical=(.9, 2.1))
     s_curve: float     = _row(0., '', 'contrast in the middle of the grey map', (0, 1), (.1, .9), share=.4)
     tgc: float         = _row(3., 'dB', 'error of the time-gain compensation', (0, 40), (1, 6))
@@ -122,7 +129,7 @@ class Scanner:
                               clean=(-48, -38), hard=(-44, -18))
     smoke: float       = _row(0., '', 'swirls in slow blood (spontaneous contrast)', (0, 1), (.05, .5),
                               clean=(0, 0), hard=(.1, .8), share=.15)
-    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -36),
+    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -32),
                               clean=(-70, -55), hard=(-56, -32))
     haze: float        = _row(.05, '', 'side lobes: share of the strong echoes smeared sideways', (0, 1), (.01, .18),
                               clean=(0, .03), typical=(.01, .15), hard=(.05, .3))
@@ -130,25 +137,34 @@ class Scanner:
                               clean=(0, .2), typical=(.05, 1.2), hard=(.3, 2.2))
     clutter_mm: float  = _row(25., 'mm', 'how deep the reverberation reaches', (1, 200), (12, 40),
                               typical=(12, 36), hard=(15, 48))
-    dropout: float     = _row(.5, '', 'how much a wall along the beam loses', (0, 1), (.2, .95),
-                              clean=(0, .4), typical=(.2, .85), hard=(.5, 1))
+    dropout: float     = _row(.5, '', 'how much a wall along the beam loses', (0, 1), (0, .95),
+                              clean=(0, .4), typical=(0, .85), hard=(.5, 1))
     specular: float    = _row(1., '', 'mirror-like echo of a wall across the beam', (0, 10), (.4, 2))
     shadow: float      = _row(.3, '', 'rib shadow: depth of rib and lung shadows', (0, 2), (0, .8),
                               clean=(0, .1), hard=(.2, 1))
     shadows: int       = _row(1, '', 'number of shadows', (0, 20))
-    background: float  = _row(-14., 'dB', 'tissue around the heart', (-150, 20), (-40, -8), hard=(-38, -5))
-    pericardium: float = _row(8., 'dB', 'the bright layer around the heart', (-150, 40), (0, 14))
+    background: float  = _row(-14., 'dB', 'tissue around the heart', (-150, 20), (-34, -4), hard=(-36, -3))
+    pericardium: float = _row(8., 'dB', 'the bright layer around the heart', (-150, 40), (0, 16))
     atria: float       = _row(.8, '', 'brightness of the atrial walls', (0, 3), (.05, 1))
     leaflet: float     = _row(.9, '', 'brightness of the valve leaflets', (0, 5), (.05, 1.1))
     texture: float     = _row(4., 'dB', 'patchiness of the muscle', (0, 20), (2, 7))
-    septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (-5, 10))
+    septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (0, 10))
     stripe: float      = _row(0., '', 'bright line in the middle of the septum', (0, 3), (.2, 1.6), share=.4)
+    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 26), clean=(0, 8))
+    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (6, 36), clean=(0, 10))
+    fade_outer: float  = _row(0., 'dB', 'how much weaker the walls of right heart and atria are', (-10, 50), (0, 26), clean=(0, 8))
+    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 7), clean=(0, 2))
+    side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart', (-30, 30), (-6, 14))
+    fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10), (-44, -11),
+                              clean=(-70, -44), typical=(-44, -14))
+    fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
+    fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
     liver: float       = _row(0., '', 'brightness of the liver beside the right heart', (0, 1), (.2, 1), share=.25)
     persistence: float = _row(.2, '', 'share of the last frame kept in the next', (0, .95), (0, .4))
     exposure: float    = _row(0., '', "motion blur: share of a frame's time that its making takes", (0, 1), (.2, .9),
                               clean=(0, 0), share=.2)
-    blur: float        = _row(.4, 'px', 'smoothing at the end, pixels of 112', (0, 4), (.2, .8), hard=(.3, 1))
+    blur: float        = _row(.4, 'px', 'smoothing at the end, pixels of 112', (0, 4), (.2, 1), hard=(.3, 1.2))
     sharpen: float     = _row(0., '', 'edge enhancement', (0, 2), (.2, 1), share=.3)
     ruler: bool        = _row(False, '', 'depth marks burned in at the right edge', share=.08)
     ecg: bool          = _row(False, '', 'an ECG line burned in below', share=.08)
@@ -248,7 +264,7 @@ class Ventricle:
         h = self.heart
         around = np.angle(np.exp(1j*(self.theta - np.radians(h.defect_deg))))
         scar = np.exp(-.5*((self.s - h.defect_s)/(.47*h.defect_width))**2 - .5*(around/(1.6*h.defect_width))**2)
-        return 1 - h.defect*scar - 1.15*h.aneurysm*np.exp(-.5*(self.s/.28)**2)
+        return 1 + h.apex_squeeze*np.exp(-.5*(self.s/.3)**2) - h.defect*scar - 1.15*h.aneurysm*np.exp(-.5*(self.s/.28)**2)
 
     def contract(self,
                  volume:float, # mL
@@ -303,6 +319,7 @@ def _f32(x): return np.float32(x)
 
 # %% ../nbs/05_phantom.ipynb #4c0dbb3c
 def _amplitude(db): return _f32(10**(db/20))
+def _from_db(db): return np.exp(db*_f32(math.log(10)/20))   # the same for arrays
 
 # %% ../nbs/05_phantom.ipynb #24d03551
 def _inside(distance, width): return np.clip(_f32(.5) - distance*_f32(1/width), 0, 1)
@@ -385,6 +402,11 @@ class Simulator:
         self.hiss = np.abs(rng.standard_normal((shape[0] + 64, shape[1] + 64), dtype=np.float32))
         self.still = rng.standard_normal(shape + (2,), dtype=np.float32)
         self.around = np.exp(.55*_smooth_field(rng, shape, (5, 5)) + .25*_smooth_field(rng, shape, (12, 14))).astype(np.float32)
+        wander = sc.fog_wander*(_smooth_field(rng, shape, (4, 4)) + .6*_smooth_field(rng, shape, (9, 10)))
+        fog = 10**((sc.fog + wander)/20)*np.exp(-.7*(r/sc.depth/sc.fog_reach)**2)
+        self.fog = fog.astype(np.float32)[..., None] if sc.fog > -80 else None
+        self.fog_stands = rng.random()   # share of the frames in which the fog does not move
+        self.wander = _blurred_noise(rng, 192, 9)
         self.off_focus = np.clip(np.abs(r - sc.focus)/70*sc.defocus, 0, 1).astype(np.float32)[..., None]
         self.ecg_row = self.size*rng.uniform(.9, .96)
         self.floor = (_amplitude(sc.noise)*10**(np.clip(r/sc.depth, 0, 1)*.6)).astype(np.float32)
@@ -429,7 +451,7 @@ def _chambers(sim, x, y, z, d_outer, L, k, systole):
     depth = 19*h.la*(1 + .22*systole)
     la = np.maximum(_ellipsoid(x, y, z, (2, 0, L + .8*depth), (20*h.la*(1 + .08*systole), 20*h.la, depth)), 1 - zb)
     width = 15*h.rv*(1 - .18*systole)
-    rv = _ellipsoid(x, y, z, (-(reach + .5*width), 6, .6*L), (1.35*width, 34*h.rv, .5*L))
+    rv = _ellipsoid(x, y, z, (-(reach + .5*width), 6, (1.1 - .5*h.rv_length)*L), (1.35*width, 34*h.rv, .5*h.rv_length*L))
     rv = np.maximum(np.maximum(rv, zb + f(.03*L)), f(.5) - d_outer)
     depth = 19*h.ra*(1 + .18*systole)
     ra = np.maximum(_ellipsoid(x, y, z, (-(reach + .5*width), 4, L + .72*depth), (19*h.ra, 20*h.ra, depth)), f(1 - .03*L) - zb)
@@ -480,7 +502,7 @@ def _strands(sim, x, y, z, d_inner, L, k):
     return strand*_inside(d_inner, 1.5)
 
 # %% ../nbs/05_phantom.ipynb #37484783
-def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
+def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, swirls):
     "Scatter amplitude at each sample (1: muscle across the beam), and how much of it is blood"
     (x, y, z, xp), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
@@ -488,8 +510,12 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
     la, rv, ra, aorta, width, reach = _chambers(sim, x, y, z, d_outer, L, k, systole)
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
-    amp = sim.around*_amplitude(sc.background)
-    amp = amp + sim.around*np.exp(-.5*((heart - f(1.2))*f(1/1.3))**2)*f(.5)*_amplitude(sc.pericardium)
+    lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)))
+    fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
+    outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
+    amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
+    amp = amp + sim.around*np.exp(-.5*((heart - f(1.2))*f(1/1.3))**2)*f(.5)*_amplitude(sc.pericardium)*outer*_from_db(f(-.5*sc.fade_apex)*apical)
     if sc.lung: amp *= 1 - f(sc.lung)*_inside(f(reach + 6) - x*f(sim.lung_side), 20)*_inside(-heart, 6)
     if sc.liver:
         liver = _ellipsoid(x, y, z, (-(reach + width + 55), 0, 1.15*L), (38, 80, 60))
@@ -498,23 +524,25 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, swirls):
     septal = np.clip(f(.5) - x*f(1/30), 0, 1)
     bright = muscle if not sc.septum else muscle*np.exp((septal - f(.5))*f(sc.septum*math.log(10)/20))
     if sc.stripe: bright = bright + muscle*septal*np.exp(-.5*((d_inner + d_outer)*f(1/2.2))**2)*f(1.6*sc.stripe)
-    thin = np.minimum(patches*patches*patches, f(1.3))*f(sc.atria)   # thin walls drop out here and there
+    bright = bright*fade*_from_db(wander*f(sc.uneven))
+    thin = np.minimum(patches*patches*patches, f(1.3))*f(sc.atria)*outer   # thin walls drop out here and there
     amp += inside*(f(.85)*np.maximum(bright, thin) - amp)
     bumps = np.maximum(rough, 0)*f(h.trabeculae)
-    cavity = np.maximum(d_inner, zb) + bumps*np.clip(f(1.3) - z*f(1/L), .25, 1)
+    cavity = np.maximum(d_inner - layer, zb) + bumps   # people draw inside the trabecular layer*np.clip(f(1.3) - z*f(1/L), .25, 1)
     blood = np.minimum(np.minimum(cavity, la), np.minimum(rv + f(.4)*bumps, ra))
     if aorta is not None: blood = np.minimum(blood, aorta)
     leaf, annulus = _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach)
-    blood = np.maximum(_inside(blood, 1.2), _inside(np.maximum(rho - f(annulus), np.abs(zb) - 4), 1.5))
+    blood = np.maximum(_inside(blood, h.border_mm), _inside(np.maximum(rho - f(annulus), np.abs(zb) - 4), 1.5))
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
+    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
     if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
     across = np.empty_like(d_outer); across[1:] = (d_outer[1:] - d_outer[:-1])*f(1.25/sim.dr); across[0] = across[1]
     amp *= 1 - f(sc.dropout)*muscle*(1 - np.minimum(np.abs(across), 1))
-    surface = solid*muscle + f(.5*sc.leaflet)*leaf + f(.7)*_inside(heart, 2)
+    surface = solid*muscle*fade + f(.5*sc.leaflet)*leaf + f(.7)*_inside(heart, 2)*outer
     amp[1:] += np.abs(surface[1:] - surface[:-1])*patches[1:]*f(1.6*sc.specular)
     return amp, blood, np.maximum(d_inner, zb)
 
@@ -528,6 +556,10 @@ def _echo(sim, amp, blood, mu, mv, i):
     along, across = .6*sc.axial_mm/sim.dr, math.radians(sc.beam_deg)/float(sim.phi[0, 1] - sim.phi[0, 0])
     field = cv2.GaussianBlur(field, (0, 0), sigmaX=max(.6*across, .3), sigmaY=max(along, .3))
     wide = cv2.GaussianBlur(field, (0, 0), sigmaX=max(1.2*across, .3), sigmaY=.3)
+    if sim.fog is not None:
+        moved = (0, 0) if sim.rng.random() < sim.fog_stands else sim.rng.integers(0, 64, 2)
+        fog = np.roll(sim.still, moved, (0, 1))*sim.fog
+        field += cv2.GaussianBlur(fog, (0, 0), sigmaX=max(.6*across, .3), sigmaY=max(along, .3))
     field += sim.off_focus*(wide*f(1.5) - field) + sim.still*sim.clutter[..., None]
     echo = cv2.magnitude(field[..., 0], field[..., 1])*f((2.2*along + .6)*math.sqrt(max(across, .4)))
     if sc.haze:
@@ -595,7 +627,7 @@ def _moment(sim, volume, systole, opening, du, dw):
     home_x, home_z = xp*_home(sim, rho, d_outer, r_inner, shrunk, L), z*_f32(sim.lv.length/L)
     look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     swirls = look(sim.swirls, 96 + volume, 20 - 2*volume)*_f32(12*sim.scanner.smoke) + 1 if sim.scanner.smoke else None
-    amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches), swirls)
+    amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches), look(sim.wander), swirls)
     return amp, blood, cavity, home_x*_f32(1/sim.cell) + 190, home_z*_f32(1/sim.cell) + 60
 
 # %% ../nbs/05_phantom.ipynb #096d9686
@@ -672,8 +704,8 @@ def render(heart:Heart, # what beats
 # %% ../nbs/05_phantom.ipynb #443e1d65
 DIFFICULTIES = {kind: {name: row[kind] for name, row in PARAMETERS.items() if row[kind]}
                 for kind in ('clean', 'typical', 'wide', 'hard', 'views')} # what each parameter is drawn from
-SOMETIMES = {k: PARAMETERS[k]['share'] for k in ('face', 'stripe', 'harmonic', 's_curve', 'smoke', 'liver', 'exposure', 'sharpen', 'ruler', 'ecg')}
-LEAST = dict(clean=(.97, .16), typical=(.97, .16), wide=(.97, .11), hard=(.78, .07), views=(.97, .11)) # what a picture must show of the LV's outline (share), and how grey its muscle must be (white: 1)
+SOMETIMES = {k: PARAMETERS[k]['share'] for k in ('face', 'stripe', 'harmonic', 's_curve', 'smoke', 'liver', 'exposure', 'sharpen', 'ruler', 'ecg', 'hinge')}
+LEAST = dict(clean=(.97, .16), typical=(.96, .14), wide=(.95, .1), hard=(.78, .07), views=(.95, .1)) # what a picture must show of the LV's outline (share), and how grey its muscle must be (white: 1)
 
 # %% ../nbs/05_phantom.ipynb #14d45f0b
 SHAPES = dict(
@@ -732,7 +764,7 @@ def _draw_picture(rng, limits, asked, lv):
     v.update({k: 0. if k in limits else False for k, p in SOMETIMES.items() if k not in asked and rng.random() > p})
     marks = {k: v.pop(k, True) for k in ('ruler', 'ecg')}
     view = View(mirror=bool(rng.random() < PARAMETERS['mirror']['share']), **{f.name: v[f.name] for f in fields(View) if f.name in v})
-    depth = float(np.clip((view.apex_depth + lv.length + rng.uniform(25, 70))*rng.uniform(.98, 1.3), 95, 240))
+    depth = float(np.clip((view.apex_depth + lv.length + rng.uniform(8, 60))*rng.uniform(.95, 1.2), 80, 220))
     scanner = dict(depth=depth, shadows=int(rng.integers(0, 4)), jpeg=int(rng.integers(70, 97)), fps=float(rng.choice([20, 30, 40, 50, 50, 50, 60, 75, 90])))
     return view, Scanner(**{**scanner, **marks, **{f.name: v[f.name] for f in fields(Scanner) if f.name in v}})
 
