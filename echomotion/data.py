@@ -7,7 +7,8 @@ __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'IMAGES', 'plot_style', 'rgb_of', 's
            'crop_to_sector', 'read_image', 'read_clip', 'example_dicom', 'example_clip', 'resize_clip', 'cache_dir',
            'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi', 'tracing_outline', 'polygon_mask',
            'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet', 'read_echonet', 'show_progress',
-           'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats', 'augment_batch', 'frame_dls']
+           'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats', 'augment_batch',
+           'restyle_batch', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import base64, errno, json, os, re, uuid, warnings
@@ -1073,6 +1074,61 @@ def augment_batch(
     both = F.grid_sample(torch.cat([x, m[:, None].to(x.dtype)], 1), grid.to(x.dtype), align_corners=False)
     return _turned_knobs(both[:, :1], draw), (both[:, 1] > .5).to(m.dtype)
 
+# %% ../nbs/00_data.ipynb #restyl02
+def _smooth_fields(n, cells, side, rng):
+    "Smooth random fields of unit spread, (n, 1, side, side)"
+    import torch
+    return torch.nn.functional.interpolate(torch.randn(n, 1, cells, cells, generator=rng), size=(side, side), mode='bicubic', align_corners=True)
+
+def _veiled(x, draw, sometimes, rng):
+    "Pictures (B, 1, S, S) with an uneven gain, a fog that has a grain of its own, and half of them with a shadow"
+    import torch, torch.nn.functional as F
+    n, side = len(x), x.shape[-1]
+    lit = (F.avg_pool2d(x, 5, 1, 2) > .004).to(x.dtype)   # the sector
+    x = x*(sometimes(.6)*draw(.1, .5)*_smooth_fields(n, int(draw(3, 8)[0]), side, rng)).exp()
+    grain = .75 + .35*torch.randn(x.shape, generator=rng)
+    if draw(0, 1)[0] < .7: grain = 1.2*F.avg_pool2d(grain, 3, 1, 1) - .2
+    x = x + sometimes(.4)*draw(.03, .25)*(.6 + .5*_smooth_fields(n, 3, side, rng)).clamp_min(0)*grain*lit
+    y, across = torch.linspace(0, 1, side)[:, None], torch.linspace(-1, 1, side)[None]
+    beam = torch.atan2(across, y + .05)
+    return x*(1 - sometimes(.25)*draw(.2, .9)*(-.5*((beam - draw(-.8, .8))/draw(.04, .25))**2).exp()), lit
+
+# %% ../nbs/00_data.ipynb #restyl03
+def _recurved(x, draw, sometimes):
+    "Pictures with another grey curve"
+    top = x.flatten(1).quantile(.995, 1).clamp_min(.05)[:, None, None, None]
+    bright = sometimes(.5)
+    x = (x/(bright*top + 1 - bright)).clamp(0, 1)
+    x = x**(sometimes(.7)*draw(-.6, .7)).exp()*(sometimes(.5)*draw(-.5, .2)).exp()
+    return x + sometimes(.3)*draw(0, .6)*(x*x*(3 - 2*x) - x)
+
+def _regrained(x, draw):
+    "A batch that is blurred, coarsened or sharpened, or left as it is"
+    import torch.nn.functional as F
+    kind, much, side = float(draw(0, 1)[0]), float(draw(0, 1)[0]), x.shape[-1]
+    if kind < .25:
+        narrow = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode='replicate'), 3, 1)
+        return x + (.4 + .6*much)*(narrow - x)
+    if kind < .4:
+        less = int(side*(.5 + .4*much))
+        return F.interpolate(F.interpolate(x, size=(less, less), mode='area'), size=(side, side), mode='bilinear', align_corners=False)
+    return (x + much*(x - F.avg_pool2d(x, 3, 1, 1))).clamp(0, 1) if kind < .5 else x
+
+# %% ../nbs/00_data.ipynb #restyl04
+def restyle_batch(
+    images, # float tensor (B, 1, S, S), grey levels 0..1
+    rng, # torch.Generator on the CPU
+) -> object: # float tensor of the same shape
+    "Give each picture of a batch the look of a scanner that does not exist: uneven gain, fog, shadow, grey curve, grain, noise"
+    import torch, torch.nn.functional as F
+    x = images.as_subclass(torch.Tensor).cpu()
+    def draw(low, high): return torch.rand(len(x), 1, 1, 1, generator=rng)*(high - low) + low
+    def sometimes(share): return (torch.rand(len(x), 1, 1, 1, generator=rng) < share).to(x.dtype)
+    x, lit = _veiled(x, draw, sometimes, rng)
+    x = _regrained(_recurved(x, draw, sometimes).clamp(0, 1), draw)
+    x = x + sometimes(.4)*draw(0, .07)*torch.randn(x.shape, generator=rng)*lit
+    return x.clamp(0, 1).to(images.device)
+
 # %% ../nbs/00_data.ipynb #a8ac2e12
 class _FromMemory:
     "Getter of a DataBlock: item `i` of pictures or masks (N, ...) held in memory, as `kind`"
@@ -1096,12 +1152,13 @@ def _tensor_types():
     return Frame, LVMask
 
 # %% ../nbs/00_data.ipynb #f8fae776
-def _batch_tfms(mean, std, rng, augment, flip, device):
+def _batch_tfms(mean, std, rng, augment, flip, device, restyle=False):
     "What is done to a batch: scale to 0..1, augment (training only), normalise"
     import torch
     from fastai.vision.all import IntToFloatTensor, ItemTransform, Normalize
     def augmented(xy):
         x, m = augment_batch(*xy, rng, flip)
+        if restyle: x = restyle_batch(x, rng)
         return x.as_subclass(type(xy[0])), m.as_subclass(type(xy[1]))
     stats = [torch.full((1, 1, 1, 1), v, device=device) for v in (mean, std)]
     return [IntToFloatTensor(), *([ItemTransform(augmented, split_idx=0, order=20)] if augment else []), Normalize(*stats)]
@@ -1123,6 +1180,7 @@ def frame_dls(
     augment:bool=True, # change the training pictures on the fly, see `augment_batch`
     device=None, # torch device; None: fastai's choice
     flip:float=0., # share of the training pictures to mirror left and right
+    restyle:bool=False, # also give them the looks of other scanners, see `restyle_batch`
 ) -> object: # fastai DataLoaders of grey pictures and masks; `.mean` and `.std` are those of TRAIN
     "DataLoaders for training: frames in memory, normalised with the statistics of TRAIN, augmented in batches"
     import random, torch
@@ -1133,7 +1191,7 @@ def frame_dls(
     if not train.any(): raise ValueError(f'{out}: no frame belongs to split TRAIN: check the Split column of FileList.csv')
     (images, masks), (frame, lv_mask) = _resized(*load_frames(df), size), _tensor_types()
     (mean, std), rng = frame_stats(images[train]), torch.Generator().manual_seed(seed)
-    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device)), TransformBlock()),
+    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device, restyle)), TransformBlock()),
                       splitter=IndexSplitter(np.flatnonzero(~train)), getters=[_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)])
     dls = block.dataloaders(range(len(df)), bs=bs, device=device, num_workers=0)
     dls.train.rng = random.Random(seed)

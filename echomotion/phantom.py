@@ -74,7 +74,8 @@ class Heart:
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle', (0, 8),
                                 (.5, 4), clean=(.5, 2))
-    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 3), (0, 1.4))
+    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 4), (0, 2.4))
+    trabecular_db: float = _row(-18., 'dB', 'echo of that layer against compact muscle', (-60, 0), (-30, -3), clean=(-40, -20))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -534,6 +535,8 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     leaf, annulus = _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach)
     blood = np.maximum(_inside(blood, h.border_mm), _inside(np.maximum(rho - f(annulus), np.abs(zb) - 4), 1.5))
     solid = 1 - blood
+    sponge = _inside(-d_inner - bumps, 2)*_inside(d_inner - layer - 1, 2)*_inside(zb, 3)   # trabeculae, from the line that readers draw outwards
+    solid = np.maximum(solid, sponge*_amplitude(h.trabecular_db)) if h.trabecular_mm else solid
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
     if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
