@@ -125,7 +125,7 @@ def test_in_fibrillation_the_label_is_of_a_beat_that_is_shown_which_may_be_far_f
 def test_an_ectopic_beat_is_not_labelled_but_the_strong_one_after_it_may_be():
     pairs = [labelled(s, ectopic=(.1, .35), rr_var=(0, 0), ef_var=(0, 0)) for s in range(200)]
     ratio = np.array([ef/heart.ef for heart, ef in pairs])                       # early beats throw out .55 of the others' volume, late ones 1.1
-    assert .98 < ratio.min() and 1.05 < ratio.max() < 1.12
+    assert .95 < ratio.min() and 1.05 < ratio.max() < 1.12
 
 
 def test_a_fall_that_the_clips_edge_cuts_off_is_not_labelled():
