@@ -1155,7 +1155,7 @@ def phantom_scores(model, # an `LVModel`
                           progress=progress)
     return pd.DataFrame([_score(phantom_clip(s, size, difficulty=difficulty), model) for s in seeds])
 
-# %% ../nbs/05_phantom.ipynb #19cb6527
+# %% ../nbs/05_phantom.ipynb #5a10c410
 ARTEFACTS = { # one vice at a time: what it changes of the scanner or the view
     'none': {}, 'low gain': dict(gain=-16),
     'high gain': dict(gain=10), 'noise': dict(noise=-32),
@@ -1169,6 +1169,7 @@ ARTEFACTS = { # one vice at a time: what it changes of the scanner or the view
     'foreshortened': dict(foreshorten=18), 'off-axis': dict(offset=8),
     'rotated plane': dict(rotation=30)}
 
+# %% ../nbs/05_phantom.ipynb #19cb6527
 def artefact_table(model, # an `LVModel`
                    n:int=12, # hearts, the same ones for each artefact
                    count:int=4, # frames of each
