@@ -510,8 +510,9 @@ def _real_rows(real):
            'EF: mean miss', 'bias', 'Pearson']
     number = lambda value, form: '' if value != value else format(value, form)   # NaN: not measured
     for r in real.itertuples():
-        dice = f"{r.dice_median:.2f} ({r.dice_p5:.2f})" if r.dice_median == r.dice_median else ''
-        yield [f'{r.set}, {r.phase}', f'{r.n}', dice, number(r.area_ratio, '.2f'),
+        worst = f' ({r.dice_p5:.2f})' if r.n >= 20 else ''   # 5% of fewer are nobody
+        yield [f'{r.set}, {r.phase}', f'{r.n}', number(r.dice_median, '.2f') and f'{r.dice_median:.2f}{worst}',
+               number(r.area_ratio, '.2f'),
                number(r.ef_mae, '.1f'), number(r.ef_bias, '+.1f'), number(r.ef_r, '.2f')]
 
 # %% ../nbs/13_cli.ipynb #c13a0013

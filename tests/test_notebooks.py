@@ -74,6 +74,13 @@ def test_readme_is_in_step_with_the_index(tree):
         assert (tree/name).read_text() == (ROOT/name).read_text(), f'{name} is not what scripts/readme.py makes. Run: make export'
 
 
+@pytest.mark.parametrize('what', ['echomotion', 'nbs', 'tests', 'scripts'])
+def test_names_are_known_and_used(what):
+    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too"
+    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--output-format', 'concise', what)
+    assert done.returncode == 0, done.stdout
+
+
 def test_course_has_its_notebooks():
     want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '13_cli', 'glossary', 'index']
     assert [p.stem for p in NOTEBOOKS if p.stem in want] == want
