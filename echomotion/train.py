@@ -24,7 +24,7 @@ from fastcore.foundation import L
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import Learner  # with fit_one_cycle and lr_find
-from fastai.callback.progress import ProgressCallback  # its import gives every Learner a progress bar
+from fastai.callback.progress import ProgressCallback  # noqa: F401 (it gives every Learner a progress bar)
 from fastai.learner import Metric
 from fastai.torch_core import params, trainable_params
 from fastai.losses import BCEWithLogitsLossFlat
