@@ -249,30 +249,40 @@ def plot_dice(
     return ax
 
 # %% ../nbs/04_evaluate.ipynb #498b6420
-PREDICTION_COLUMNS = ['name', 'split', 'patient', 'ef_true', 'ef', 'area_ef', 'ef_plain', 'area_ef_plain', 'area_length_ef', 'edv', 'esv', 'unit', 'n_beats', 'ed', 'es',
-           'beat_ed', 'beat_es', 'beat_ef', 'n_frames', 'fps', 'lost_frames', 'doubts', 'error']
+PREDICTION_COLUMNS = (
+    'name split patient ef_true ef area_ef ef_plain area_ef_plain area_length_ef edv esv unit n_beats ed es '
+    'beat_ed beat_es beat_ef n_frames fps lost_frames doubts error').split()
 
 def _result_row(r):
-    "What `predictions.csv` says about an `EFResult`"
+    "What `predictions.csv` says about an `EFResult`."
     b, join = r.beats, lambda x, f: ' '.join(f.format(v) for v in x)
-    return dict(ef=r.ef, area_ef=r.area_ef, ef_plain=r.ef_plain, area_ef_plain=r.area_ef_plain, area_length_ef=r.area_length_ef,
-                edv=float(b.edv.median()), esv=float(b.esv.median()), unit=r.volume_unit, n_beats=len(b), ed=int(r.ed), es=int(r.es),
-                beat_ed=join(b.ed, '{:.0f}'), beat_es=join(b.es, '{:.0f}'), beat_ef=join(b.ef, '{:.1f}'), n_frames=len(r.masks), fps=float(r.fps),
+    ef = {k: getattr(r, k) for k in ('ef', 'area_ef', 'ef_plain', 'area_ef_plain', 'area_length_ef')}
+    beats = dict(beat_ed=join(b.ed, '{:.0f}'), beat_es=join(b.es, '{:.0f}'), beat_ef=join(b.ef, '{:.1f}'))
+    return dict(**ef, edv=float(b.edv.median()), esv=float(b.esv.median()), unit=r.volume_unit, n_beats=len(b),
+                ed=int(r.ed), es=int(r.es), **beats, n_frames=len(r.masks), fps=float(r.fps),
                 lost_frames=int((~np.asarray(r.masks).any((1, 2))).sum()), doubts='; '.join(r.doubts), error='')
+
+def _failed_row(error):
+    "The same for a clip that could not be measured."
+    reason = f'{type(error).__name__}: {error}'.replace('\n', ' ')
+    return dict(unit='', n_beats=0, ed=-1, es=-1, beat_ed='', beat_es='', beat_ef='', n_frames=0, lost_frames=0,
+                doubts='could not be measured', error=reason)
 
 # %% ../nbs/04_evaluate.ipynb #8ee31705
 def _clip_file(out, name): return Path(out)/'clips'/f'{quote(str(name), safe="")}.npz'
 
 def _save_clip(path, result, row, stamp):
+    bits, shape = np.packbits(result.masks), np.array(result.masks.shape)
     with whole_file(path) as tmp:
-        np.savez_compressed(tmp, bits=np.packbits(result.masks), shape=np.array(result.masks.shape), area=result.area, volume=result.volume, row=json.dumps(row), stamp=stamp)
+        np.savez_compressed(tmp, bits=bits, shape=shape, area=result.area, volume=result.volume, row=json.dumps(row), stamp=stamp)
 
 def _saved_row(path, stamp):
-    "The row of a clip that was measured before by the same means; None: measure it"
+    "The row of a clip that was measured before by the same means; None: measure it."
     try:
         with np.load(path, allow_pickle=False) as z: return json.loads(str(z['row'])) if str(z['stamp']) == stamp else None
     except Exception: return None
 
+# %% ../nbs/04_evaluate.ipynb #loadmasks001
 def load_masks(
     out:str|Path, # folder that `predict_dataset` wrote
     name:str, # of the clip
@@ -280,11 +290,12 @@ def load_masks(
     "The masks that were found in a clip."
     path = _clip_file(out, name)
     if not path.exists(): return None
-    with np.load(path, allow_pickle=False) as z: return np.unpackbits(z['bits'], count=int(z['shape'].prod())).reshape(z['shape']).astype(bool)
+    with np.load(path, allow_pickle=False) as z:
+        return np.unpackbits(z['bits'], count=int(z['shape'].prod())).reshape(z['shape']).astype(bool)
 
 # %% ../nbs/04_evaluate.ipynb #463bdffa
 def _model_stamp(model):
-    "Fingerprint of a network and of the code that measures; None for a plain function, which cannot be told from another"
+    "Fingerprint of a network and of the code that measures; None for a plain function, which cannot be told from another."
     if not hasattr(model, 'net'): return getattr(model, 'stamp', None)
     h = hashlib.sha256(repr((asdict(model.config), float(model.mean), float(model.std))).encode())
     for k, t in sorted(model.net.state_dict().items()): h.update(k.encode() + t.detach().cpu().contiguous().numpy().tobytes())
@@ -292,26 +303,89 @@ def _model_stamp(model):
     h.update(Path(echomotion.ef.__file__).read_bytes())
     return h.hexdigest()[:16]
 
-def _jobs(echonet, split, extra_clips):
-    "Every clip to measure: its part of the row, its fingerprint, and how to read it"
-    jobs, taken = [], set()
+def _sha(raw): return hashlib.sha256(raw).hexdigest()[:16]
+
+# %% ../nbs/04_evaluate.ipynb #jobs00000001
+@dataclass(frozen=True)
+class _Job:
+    known: dict # name, split, patient, ef_true
+    fingerprint: object # function: () -> text
+    read: object # function: () -> Clip
+
+def _listed_jobs(echonet, split):
+    "The clips of a data set."
     for name in echonet.names(split):
         c = echonet.clips.loc[name]
-        jobs.append((dict(name=name, split=str(c.Split), patient=str(c.get('Patient', name)), ef_true=float(c.EF)),
-                     lambda v=c.video: hashlib.sha256(Path(v).read_bytes()).hexdigest()[:16], lambda n=name: echonet.clip(n)))
-        taken.add(name)
-    for clip in extra_clips:
+        known = dict(name=name, split=str(c.Split), patient=str(c.get('Patient', name)), ef_true=float(c.EF))
+        yield _Job(known, lambda v=c.video: _sha(Path(v).read_bytes()), lambda n=name: echonet.clip(n))
+
+def _extra_jobs(clips, taken):
+    "Clips without truth, each under a name of its own."
+    taken = set(taken)
+    for clip in clips:
         name, k = clip.name, 2
         while name in taken: name, k = f'{clip.name}-{k}', k + 1
         taken.add(name)
-        jobs.append((dict(name=name, split='EXTRA', patient=name, ef_true=np.nan),
-                     lambda c=clip: hashlib.sha256(np.ascontiguousarray(c.frames)).hexdigest()[:16], lambda c=clip, n=name: replace(c, name=n)))
-    return jobs
+        yield _Job(dict(name=name, split='EXTRA', patient=name, ef_true=np.nan),
+                   lambda c=clip: _sha(np.ascontiguousarray(c.frames)), lambda c=clip, n=name: replace(c, name=n))
+
+# %% ../nbs/04_evaluate.ipynb #measurejob01
+def _measure_job(job, measure, maker, out):
+    "The row of one clip, from its file or measured now."
+    path = _clip_file(out, job.known['name'])
+    try:
+        stamp = f'{maker}-{job.fingerprint()}'
+        row = _saved_row(path, stamp) if maker else None
+        if row is not None: return {**row, **job.known}
+        result = measure(job.read())
+        row = _result_row(result)
+    except Exception as e:
+        path.unlink(missing_ok=True)
+        return {**_failed_row(e), **job.known}
+    _save_clip(path, result, row, stamp)
+    return {**row, **job.known}
+
+# %% ../nbs/04_evaluate.ipynb #ed65f8d1
+_PACKAGES = 'echomotion torch fastai numpy pandas scipy scikit-learn opencv-python matplotlib'.split()
+
+def _version(package):
+    try: return metadata.version(package)
+    except metadata.PackageNotFoundError: return None
+
+def _versions():
+    found = {p: v for p in _PACKAGES if (v := _version(p))}
+    return dict(python=platform.python_version(), system=platform.system(), **found)
+
+def _data_record(echonet, split):
+    files = Path(echonet.path)/'FileList.csv'
+    sha = hashlib.sha256(files.read_bytes()).hexdigest() if files.exists() else None
+    return dict(name=Path(echonet.path).name, split=split or 'all', clips=len(echonet.names(split)),
+                skipped=len(echonet.skipped), simulated=echonet.truth is not None, filelist_sha256=sha)
+
+def _model_record(model):
+    if not hasattr(model, 'net'): return dict(function=getattr(model, '__name__', str(model)))
+    return dict(config=asdict(model.config), info=model.info, mean=float(model.mean), std=float(model.std))
+
+def _run_record(echonet, model, split, maker):
+    "What the predictions depend on."
+    return dict(data=_data_record(echonet, split), model=_model_record(model), fingerprint=maker, versions=_versions(),
+                date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+
+# %% ../nbs/04_evaluate.ipynb #writepred001
+def _write_run(out, table, record):
+    with whole_file(out/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
+    with whole_file(out/'run.json') as tmp: Path(tmp).write_text(json.dumps(record, indent=1), encoding='utf-8')
+
+def _warn_failed(table):
+    bad = table[table.error != '']
+    if not len(bad): return
+    some = '; '.join(f'{r.name}: {r.error}' for r in bad.head(3).itertuples(index=False)) + '; ...'*(len(bad) > 3)
+    warnings.warn(f'{len(bad)} of {len(table)} clips could not be measured and have no EF ({some})')
 
 # %% ../nbs/04_evaluate.ipynb #0b4eaa4d
 def predict_dataset(
     echonet, # an `EchoNet`
-    model, # an `LVModel`, None for the one the package carries, or any function clip -> `EFResult` (with a text `.stamp`, its results are used again)
+    model, # an `LVModel`, None for the package's, or a function clip -> `EFResult` (results with a text `.stamp` are used again)
     out:str|Path, # folder for predictions.csv, run.json and clips/NAME.npz
     split:str='TEST', # 'TRAIN', 'VAL', 'TEST', or None for all
     extra_clips:tuple=(), # further `Clip`s without truth, such as a real one; their split is 'EXTRA'
@@ -323,57 +397,26 @@ def predict_dataset(
         from echomotion.train import load_model
         model = load_model()
     measure = (lambda clip: clip_ef(clip, model)) if hasattr(model, 'net') else model
-    maker, rows = _model_stamp(model), []
-    for start, fingerprint, read in show_progress(_jobs(echonet, split, extra_clips), comment='measuring clips', progress=progress):
-        path, row, result = _clip_file(out, start['name']), None, None
-        try:
-            stamp = f'{maker}-{fingerprint()}'
-            row = _saved_row(path, stamp) if maker else None
-            if row is None: result = measure(read()); row = _result_row(result)
-        except Exception as e:
-            path.unlink(missing_ok=True)
-            reason = f'{type(e).__name__}: {e}'.replace('\n', ' ')
-            row = dict(unit='', n_beats=0, ed=-1, es=-1, beat_ed='', beat_es='', beat_ef='', n_frames=0, lost_frames=0, doubts='could not be measured', error=reason)
-        if result is not None: _save_clip(path, result, row, stamp)
-        rows.append({**row, **start})
-    table = pd.DataFrame(rows, columns=PREDICTION_COLUMNS).round(4)
-    with whole_file(out/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
-    with whole_file(out/'run.json') as tmp: Path(tmp).write_text(json.dumps(_run_record(echonet, model, split, maker), indent=1), encoding='utf-8')
+    jobs, maker = list(_listed_jobs(echonet, split)), _model_stamp(model)
+    jobs += _extra_jobs(extra_clips, [j.known['name'] for j in jobs])
+    bar = show_progress(jobs, comment='measuring clips', progress=progress)
+    table = pd.DataFrame([_measure_job(j, measure, maker, out) for j in bar], columns=PREDICTION_COLUMNS).round(4)
+    _write_run(out, table, _run_record(echonet, model, split, maker))
     _warn_failed(table)
     return table
 
-# %% ../nbs/04_evaluate.ipynb #ed65f8d1
-def _warn_failed(table):
-    bad = table[table.error != '']
-    if not len(bad): return
-    some = '; '.join(f'{r.name}: {r.error}' for r in bad.head(3).itertuples(index=False))
-    warnings.warn(f'{len(bad)} of {len(table)} clips could not be measured and have no EF ({some}{"; ..." if len(bad) > 3 else ""})')
-
-def _versions():
-    def version(p):
-        try: return metadata.version(p)
-        except metadata.PackageNotFoundError: return None
-    found = {p: version(p) for p in ('echomotion', 'torch', 'fastai', 'numpy', 'pandas', 'scipy', 'scikit-learn', 'opencv-python', 'matplotlib')}
-    return dict(python=platform.python_version(), system=platform.system(), **{k: v for k, v in found.items() if v})
-
-def _run_record(echonet, model, split, maker):
-    "What the predictions depend on"
-    files = Path(echonet.path)/'FileList.csv'
-    data = dict(name=Path(echonet.path).name, split=split or 'all', clips=len(echonet.names(split)), skipped=len(echonet.skipped), simulated=echonet.truth is not None,
-                filelist_sha256=hashlib.sha256(files.read_bytes()).hexdigest() if files.exists() else None)
-    net = dict(config=asdict(model.config), info=model.info, mean=float(model.mean), std=float(model.std)) if hasattr(model, 'net') else dict(function=getattr(model, '__name__', str(model)))
-    return dict(data=data, model=net, fingerprint=maker, versions=_versions(), date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
-
 # %% ../nbs/04_evaluate.ipynb #9851a48f
+_TEXT_COLUMNS = ['name', 'split', 'patient', 'unit', 'beat_ed', 'beat_es', 'beat_ef', 'doubts', 'error']
+
 def read_predictions(
     out:str|Path, # folder that `predict_dataset` wrote, or its predictions.csv
 ) -> pd.DataFrame: # as `predict_dataset` returned it
     "Read predictions.csv with its types: names stay text, an empty doubt is an empty text."
     path = Path(out)/'predictions.csv' if Path(out).is_dir() else Path(out)
-    if not path.exists(): raise FileNotFoundError(f'{path}: no predictions there; run predict_dataset (or: echomotion evaluate DATA) first')
-    text = ['name', 'split', 'patient', 'unit', 'beat_ed', 'beat_es', 'beat_ef', 'doubts', 'error']
-    table = pd.read_csv(path, dtype={k: str for k in text}, keep_default_na=False, na_values={k: [''] for k in PREDICTION_COLUMNS if k not in text})
-    return table
+    if not path.exists():
+        raise FileNotFoundError(f'{path}: no predictions there; run predict_dataset (or: echomotion evaluate DATA) first')
+    empty = {k: [''] for k in PREDICTION_COLUMNS if k not in _TEXT_COLUMNS}
+    return pd.read_csv(path, dtype={k: str for k in _TEXT_COLUMNS}, keep_default_na=False, na_values=empty)
 
 # %% ../nbs/04_evaluate.ipynb #doubtscore01
 def doubt_scores(
