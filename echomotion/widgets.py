@@ -11,7 +11,6 @@ import base64, hashlib, json, re, time
 from dataclasses import replace
 from importlib.resources import files
 import anywidget, cv2, ipywidgets as widgets, numpy as np, torch
-from fastai.callback.core import Callback
 from fastcore.basics import patch
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
 from .data import polygon_mask
@@ -19,6 +18,7 @@ from .ef import (disk_chords, disk_volume, ejection_fraction, find_beats, long_a
                            smooth_curve)
 from .phantom import Heart, Scanner, View, render, volume_curve
 from .train import dice
+from fastai.callback.core import Callback
 
 # %% ../nbs/06_widgets.ipynb #d805bdae
 #| code-fold: true
@@ -51,8 +51,9 @@ def _outline_path(mask):
     "The mask's outline as an SVG path in the frame's pixels."
     twice = cv2.resize(np.asarray(mask, np.uint8) * 255, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     rings, _ = cv2.findContours((twice > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    rings = [cv2.approxPolyDP(o, .8, True)[:, 0] for o in rings if len(o) > 4]
-    return ''.join('M' + 'L'.join(f'{(x + .5) / 2:g} {(y + .5) / 2:g}' for x, y in r) + 'Z' for r in rings)
+    rings = [sum(np.roll(r, k, 0) for k in range(-3, 4)) / 7 for r in rings if len(r) > 4]   # no stairs
+    rings = [cv2.approxPolyDP(r.astype(np.float32), .3, True)[:, 0] for r in rings]
+    return ''.join('M' + 'L'.join(f'{(x + .5) / 2:.1f} {(y + .5) / 2:.1f}' for x, y in r) + 'Z' for r in rings)
 
 # %% ../nbs/06_widgets.ipynb #fd65fcd8
 #| code-fold: true
@@ -184,7 +185,8 @@ class _View(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         data, meta = super()._repr_mimebundle_(**kwargs)
         state = {name: getattr(self, name) for name in self.trait_names(sync=True)}
-        still = f'<div class="em-view"><style>{self._css}</style>{_still(state)}</div>'
+        wide = self.layout.max_width or self.layout.width or '336px'
+        still = f'<div class="em-view" style="max-width:{wide}"><style>{self._css}</style>{_still(state)}</div>'
         return {**data, 'text/plain': type(self).__name__, 'text/html': still}, meta
 
 # %% ../nbs/06_widgets.ipynb #w06view4
@@ -1244,6 +1246,6 @@ def static(self:PhantomKnobs) -> str: # HTML
     controls += [[dict(kind='range', name=name, label=KNOBS[name][1], last=len(k['words']) - 1, words=k['words'])]
                  for name, k in knobs.items()]
     for name, k in knobs.items():   # the curve is the heart's: no other knob changes it
-        if KNOBS[name][0] != 'heart': k['states'] = [dict(s, curves=home['curves']) for s in k['states']]
+        if KNOBS[name][0] != 'heart': k['states'] = [{**s, 'curves': None} for s in k['states']]
     state = dict(home, show_outline=True, beats=False, **{name: k['home'] for name, k in knobs.items()})
     return _twin('knobs', state, controls, 620, '<p>One knob is turned at a time; the others go back.</p>', knobs=knobs)

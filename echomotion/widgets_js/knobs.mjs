@@ -27,7 +27,8 @@ function render({model, el}) {
 export function alone(model, page) {
   const turn = (name, knob) => {
     for (const [other, {home}] of Object.entries(page.knobs)) if (other !== name) model.set(other, home);
-    for (const [what, value] of Object.entries(knob.states[model.get(name)])) model.set(what, value);
+    const state = knob.states[model.get(name)];
+    for (const [what, value] of Object.entries(state)) model.set(what, value ?? page.state[what]);
   };
   let busy = false;
   for (const [name, knob] of Object.entries(page.knobs)) {
