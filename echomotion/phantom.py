@@ -46,7 +46,8 @@ class Heart:
     annulus_deg: float   = _row(0., '°', 'lean of the mitral plane, the lateral side lower', (-30, 30), (-15, 10))
     wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
-    shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.1, .22))
+    shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.07, .19))
+    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 6))
     defect: float        = _row(0., '', 'wall-motion defect: 0 none, 1 does not move, above 1 bulges', (0, 1.5))
     defect_s: float      = _row(.3, '', 'place of the defect: 0 apex to 1 base', (-.5, 1.5))
     defect_deg: float    = _row(180., '°', 'side of the defect: 180 septum, 0 lateral wall', (-360, 360))
@@ -76,12 +77,9 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
-                                (0, 8),
-                                (.5, 4), clean=(.5, 2))
+                                (0, 8), (1, 4.5), clean=(1, 2))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
-                                (0, 4), (0, 2.4))
-    trabecular_db: float = _row(-18., 'dB', 'echo of that layer against compact muscle', (-60, 0), (-30, -3),
-                                clean=(-40, -20))
+                                (0, 4), (.3, 2))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -564,8 +562,6 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     leaf, annulus = _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach)
     blood = np.maximum(_inside(blood, h.border_mm), _inside(np.maximum(rho - f(annulus), np.abs(zb) - 4), 1.5))
     solid = 1 - blood
-    sponge = _inside(-d_inner - bumps, 2)*_inside(d_inner - layer - 1, 2)*_inside(zb, 3)   # trabeculae, from the line that readers draw outwards
-    solid = np.maximum(solid, sponge*_amplitude(h.trabecular_db)) if h.trabecular_mm else solid
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
     if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
@@ -729,6 +725,7 @@ def render(heart:Heart, # what beats
            n_frames:int=None, # frames; None: two beats
            seed:int=0, # same seed, same clip
            name:str='phantom', # the clip's name
+           only:list=None, # frames to draw, in order; None: all of them
     ) -> Phantom: # the clip with its true masks and volumes
     "Scan a heart; raises `ValueError` for an impossible parameter"
     sim = Simulator(heart, view, scanner, size, seed)
@@ -743,13 +740,16 @@ def render(heart:Heart, # what beats
     breath = 2*np.pi*(view.breath*t + rng.random())
     hand = view.drift*(.075*np.cumsum(rng.normal(size=(n, 2)), 0)
                        + np.stack([.4*np.sin(breath), np.sin(breath + .7)], 1))
-    frames, masks = np.empty((n, size, size), np.uint8), np.empty((n, size, size), bool)
+    hand[:, 1] += heart.apex_lift*np.clip(systole, 0, 1)
+    only = range(n) if only is None else only
+    frames, masks = np.empty((len(only), size, size), np.uint8), np.empty((len(only), size, size), bool)
     course = np.column_stack([volumes, systole, opening, hand])
     # the moments that blur into one frame
     apart = np.gradient(course, axis=0)*.35*scanner.exposure if scanner.exposure and n > 1 else None
-    for i in range(n):
+    for k, i in enumerate(only):
         moments = course[i:i + 1] if apart is None else course[i] + np.array([[-1], [0], [1]])*apart[i]
-        frames[i], masks[i], _ = _frame(sim, i, moments.tolist())
+        frames[k], masks[k], _ = _frame(sim, i, moments.tolist())
+    volumes = volumes[list(only)]
     clip = Clip(frames, fps=float(scanner.fps), name=name, pixel_mm=sim.pixel_mm, sector=sim.sector)
     return Phantom(clip, masks, volumes, *_measured_beat(volumes, heart), heart, view, scanner)
 
@@ -1007,10 +1007,15 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
 
 # %% ../nbs/05_phantom.ipynb #2fbb8df0
 def _beat_frames(seed, size, count, difficulty, ranges, name='phantom'):
-    "`count` frames spread over a beat of the heart that belongs to `seed`"
+    "`count` frames of one beat of the heart that belongs to `seed`: the fullest, the emptiest, and others between them"
     heart, view, scanner = draw_parameters(seed, difficulty, ranges)
-    slow = float(np.clip(count*heart.heart_rate/60, *LIMITS['fps']))   # so slow that they see a whole beat
-    return render(heart, view, replace(_slower(scanner, slow), persistence=0.), size, count, seed, name)
+    n = max(8*count, 32)
+    slow = float(np.clip(n*heart.heart_rate/60, *LIMITS['fps']))
+    scanner = replace(_slower(scanner, slow), persistence=0.)
+    volumes = _clip_volumes(heart, scanner, n, seed)
+    order = np.random.default_rng([seed, 31]).permutation(n).tolist()
+    only = sorted(list(dict.fromkeys([int(volumes.argmax()), int(volumes.argmin()), *order]))[:count])
+    return render(heart, view, scanner, size, n, seed, name, only)
 
 # %% ../nbs/05_phantom.ipynb #f8d1f966
 def _scribble(rng, size):
@@ -1194,9 +1199,9 @@ def artefact_table(model, # an `LVModel`
 
 # %% ../nbs/05_phantom.ipynb #bc1167a4
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
-                      hearts:int=16000, # for training; VAL gets one in forty
+                      hearts:int=14000, # for training; VAL gets one in forty
                       count:int=4, # pictures of each heart
-                      epochs:int=4, # passes over the pictures
+                      epochs:int=2, # passes over the pictures
                       seed:int=50, # of the hearts
                       workers:int=None, # processes that simulate; None: one a core
                       progress:bool=True, # show bars
@@ -1204,8 +1209,9 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     ) -> object: # the trained `LVModel`
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
-    kinds = ('wide', 'hard', 'wide', 'views', 'hard')
-    config = preset_config('quick', **{**dict(bs=32, epochs=epochs), **changes})
+    kinds = ('wide', 'wide', 'views', 'hard')
+    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2e-3)
+    config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)
     return train_model(Path(out)/'frames', out, config, progress=progress)
