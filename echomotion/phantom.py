@@ -46,7 +46,7 @@ class Heart:
     wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
     shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.07, .19))
-    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 6))
+    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 7))
     defect: float        = _row(0., '', 'wall-motion defect: 0 none, 1 does not move, above 1 bulges', (0, 1.5))
     defect_s: float      = _row(.3, '', 'place of the defect: 0 apex to 1 base', (-.5, 1.5))
     defect_deg: float    = _row(180., '°', 'side of the defect: 180 septum, 0 lateral wall', (-360, 360))
@@ -74,8 +74,8 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle', (0, 8),
-                                (1, 4.5), clean=(1, 2))
-    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 4), (.3, 2))
+                                (.5, 3.5), clean=(.5, 1.5))
+    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 4), (.5, 2.8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -97,7 +97,7 @@ class View:
     drift: float       = _row(2., 'mm', 'breathing and the hand that holds the probe', (0, 30), (0, 3.5))
     breath: float      = _row(.25, '/s', 'breathing rate', (0, 5), (.15, .4))
     apex_x: float      = _row(5., 'mm', 'sideways place of the apex under the probe', (-150, 150), (-14, 18))
-    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (10, 45))
+    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (15, 47))
     mirror: bool       = _row(False, '', 'LV on the left, as some laboratories show it', share=0.)
 
 # %% ../nbs/05_phantom.ipynb #6dbec364
@@ -474,7 +474,8 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     "How much of a valve leaflet lies at each sample, 0 to 1"
     h = sim.heart
     annulus = sim.lv.radius*(1 - h.base_taper)*(1 - .5*max(k, 0))
-    mitral = _to_line(rho, z, annulus, L, annulus*(.06 + .62*opening), L - (4 + 14*opening))
+    plane = L + 3   # readers draw on the ventricle's side of the valve
+    mitral = _to_line(rho, z, annulus, plane, annulus*(.06 + .62*opening), plane - (4 + 14*opening))
     thin = _f32(-.5/(.6*h.leaflet_mm)**2)
     leaf = np.exp(thin*mitral*mitral)
     tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening), .97*L - (3 + 11*opening))
@@ -512,7 +513,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
     lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
-    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)))
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)) + f(.6)*apical)
     fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
     outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
     amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
@@ -537,7 +538,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
-    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
+    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + (zb - 3)**2 + y*y*f(.3))*f(-.05)))
     if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
