@@ -130,7 +130,7 @@ class Scanner:
                               clean=(-48, -38), hard=(-44, -18))
     smoke: float       = _row(0., '', 'swirls in slow blood (spontaneous contrast)', (0, 1), (.05, .5),
                               clean=(0, 0), hard=(.1, .8), share=.15)
-    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -32),
+    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -36),
                               clean=(-70, -55), hard=(-56, -32))
     haze: float        = _row(.05, '', 'side lobes: share of the strong echoes smeared sideways', (0, 1), (.01, .18),
                               clean=(0, .03), typical=(.01, .15), hard=(.05, .3))
@@ -151,13 +151,13 @@ class Scanner:
     texture: float     = _row(4., 'dB', 'patchiness of the muscle', (0, 20), (2, 7))
     septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (0, 10))
     stripe: float      = _row(0., '', 'bright line in the middle of the septum', (0, 3), (.2, 1.6), share=.4)
-    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 26), clean=(0, 8))
-    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (6, 36), clean=(0, 10))
+    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 18), clean=(0, 6))
+    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (3, 26), clean=(0, 8))
     fade_outer: float  = _row(0., 'dB', 'how much weaker the walls of right heart and atria are', (-10, 50), (0, 26), clean=(0, 8))
-    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 7), clean=(0, 2))
+    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 5), clean=(0, 2))
     side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart', (-30, 30), (-6, 14))
-    fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10), (-44, -11),
-                              clean=(-70, -44), typical=(-44, -14))
+    fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10), (-44, -15),
+                              clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
