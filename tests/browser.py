@@ -68,12 +68,13 @@ def end_with_parent():
 
 class Lab:
     "A running JupyterLab"
-    def __init__(self, port, token, log): self.url, self.token, self.log = f'http://127.0.0.1:{port}', token, log
+    def __init__(self, port, token, log, folder): self.url, self.token, self.log, self.folder = f'http://127.0.0.1:{port}', token, log, folder
     def ask(self, path, method='GET'):
         request = urllib.request.Request(f'{self.url}{path}', method=method, headers={'Authorization': f'token {self.token}'})
         with urllib.request.urlopen(request, timeout=10) as answer: text = answer.read()
         return json.loads(text) if text else None
     def page(self, notebook): return f'{self.url}/lab/tree/{notebook}?token={self.token}&reset'
+    def classic(self, notebook): return f'{self.url}/nbclassic/notebooks/{notebook}?token={self.token}'
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def jupyter_lab(folder, home):
     with open(log, 'wb') as out:
         server = subprocess.Popen([str(c) for c in command], cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
                                   preexec_fn=end_with_parent)
-    lab = Lab(port, token, log)
+    lab = Lab(port, token, log, folder)
     try:
         deadline = time.time() + 60
         while True:

@@ -66,8 +66,9 @@ def returns_something(node):
 
 
 def undocumented(node, lines, comments, dataclass=False):
-    "Parameters of a function (or fields of a dataclass) and the return value without a comment of their own"
-    if dataclass: items = [(n.target.id, n.lineno, n.end_lineno) for n in node.body if isinstance(n, ast.AnnAssign)]
+    "Parameters of a function (or fields of a dataclass, unless its default is a call that says so) and the return value without a comment of their own"
+    told = lambda n: isinstance(n.value, ast.Call) and any(isinstance(a, ast.Constant) and isinstance(a.value, str) and a.value for a in n.value.args)
+    if dataclass: items = [(n.target.id, n.lineno, n.end_lineno) for n in node.body if isinstance(n, ast.AnnAssign) and not told(n)]
     else:
         a = node.args
         args = [*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg])]

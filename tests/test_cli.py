@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from echomotion import cli
+from echomotion.data import claim_folder
 
 COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'bench']
 
@@ -77,14 +78,14 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path):
     own = tmp_path/'thesis.txt'
     own.write_text('years of work')
     (tmp_path/'data').mkdir()
-    one_line(echomotion('phantom', tmp_path), str(tmp_path), 'other files')
+    one_line(echomotion('phantom', tmp_path), str(tmp_path), 'nothing is overwritten')
     one_line(echomotion('demo', '--out', tmp_path), 'nothing is overwritten')
     one_line(echomotion('demo', '--out', own), 'a folder is needed')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['data', 'thesis.txt'] and own.read_text() == 'years of work'
 
 
 def test_results_of_other_settings_are_kept(tmp_path):
-    cli.claim_folder(tmp_path/'demo', 'demo', seed=1, **cli.DEMO)
+    claim_folder(tmp_path/'demo', 'demo', seed=1, **cli.DEMO_PLAN)
     one_line(echomotion('demo', '--out', tmp_path/'demo'), 'seed=1 there, seed=0 now')
 
 

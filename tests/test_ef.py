@@ -1,11 +1,13 @@
 """EF from masks that no lesson would show: hostile shapes, noise, short clips, odd frame rates"""
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from echomotion.data import write_avi
 from echomotion.ef import (area_length_volume, beat_frames, biplane_volume, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axes,
                            long_axis, lv_area, lv_volume, measure_ef, overlay, plot_ef_curve, plot_frames, segment_clip, smooth_curve)
 
@@ -310,6 +312,19 @@ def test_clip_ef_counts_the_pieces_before_they_are_cleaned():
     result = clip_ef(clip, Bright(112))
     assert abs(result.ef - 60) < 2 and any('two separate pieces in 80 of 80' in d for d in result.doubts)
     assert not result.masks[:, 95:110, 5:25].any()
+
+
+@pytest.mark.parametrize('spelled', [str, Path])
+def test_clip_ef_takes_a_path(tmp_path, spelled):
+    "As README, CHANGELOG and the docstring say; the name of the result is the file's"
+    masks, _ = bullets(80, beats=2)
+    file = write_avi(tmp_path/'my heart.avi', masks.astype(np.uint8) * 255, 40)
+    result = clip_ef(spelled(file), Bright(112))
+    assert abs(result.ef - 60) < 3 and result.name == 'my heart' and result.fps == 40
+
+
+def test_clip_ef_of_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no such heart.avi'): clip_ef(tmp_path/'no such heart.avi', Bright(112))
 
 
 def test_no_figures_left_and_empty_masks_drawn():

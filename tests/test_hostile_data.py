@@ -385,8 +385,8 @@ def test_no_training_clip(folder, tmp_path):
 
 
 def test_cache_of_another_size_or_set_is_refused(sound, folder, frames_dir):
-    with pytest.raises(ValueError, match='frames of size 112 .* not of size 64.*another folder'): extract_frames(read_echonet(sound), frames_dir, size=64)
-    with pytest.raises(ValueError, match='another folder'): extract_frames(read_echonet(folder), frames_dir)
+    with pytest.raises(FileExistsError, match='size=112 there, size=64 now.*another folder'): extract_frames(read_echonet(sound), frames_dir, size=64)
+    with pytest.raises(FileExistsError, match='another folder'): extract_frames(read_echonet(folder), frames_dir)
 
 
 # ---------------------------------------------------------------- disk full, killed
@@ -500,8 +500,9 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGKILL'), reason='no SIGKILL on this system')
-def test_workers_end_with_their_caller(tmp_path):
-    "A notebook's kernel that is killed leaves no processes behind that go on writing"
+@pytest.mark.parametrize('name', ['SIGKILL', 'SIGINT'])
+def test_workers_end_with_their_caller(tmp_path, name):
+    "A notebook's kernel that is killed, or a call that is interrupted, leaves no processes behind that go on writing"
     calls = f'from echomotion.data import parallel_map; from test_hostile_data import waits; parallel_map(waits, [{str(tmp_path)!r}]*4, workers=2, progress=False)'
     path = str(Path(__file__).parent) + os.pathsep + os.environ.get('PYTHONPATH', '')
     child = subprocess.Popen([sys.executable, '-c', calls], env={**os.environ, 'PYTHONPATH': path})
@@ -510,13 +511,12 @@ def test_workers_end_with_their_caller(tmp_path):
         while not done() and time.monotonic() < end: time.sleep(.1)
         assert done()
     try: until(lambda: len(os.listdir(tmp_path)) == 2)
-    finally: child.kill(); child.wait()
+    finally: child.send_signal(getattr(signal, name)); child.wait(60)
     until(lambda: not any(map(alive, os.listdir(tmp_path))))
 
 
 def test_processes_write_the_same_files(sound, tmp_path):
     echonet = read_echonet(sound)
-    real = data.parallel_map
     for workers in (0, 2): extract_frames(echonet, tmp_path/str(workers), workers=workers, progress=False)
     a, b = ({p.relative_to(d): p.read_bytes() for p in d.rglob('*.png')} for d in (tmp_path/'0', tmp_path/'2'))
     assert a == b and len(a) == 48

@@ -1,10 +1,18 @@
-"""Widgets at the edges: clips without an LV or with one frame, what 500 steps leave behind, how long a step takes"""
+"""Widgets at the edges: clips without an LV or with one frame, what 500 steps leave behind, how long a step takes; and their JavaScript"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import time
+import types
 import warnings
 
 import numpy as np
 import pytest
 from browser import crowded
+from exports import ROOT, read_notebook
 from echomotion.ef import measure_ef
 from echomotion.phantom import phantom_clip, write_phantom_frames
 from echomotion.widgets import ClipPlayer, EFExplorer, PhantomKnobs, TracingExercise, TrainingMonitor, mask_handles, static_player
@@ -24,21 +32,29 @@ def alive():
 
 
 def all_widgets(size=128):
-    "Every widget with a function that moves it by one step"
+    "Every widget, the trait that its page follows, and a function that moves it by one step"
     frames, masks = clip()
     player, explorer, exercise, knobs = ClipPlayer(frames, masks, truth=masks), EFExplorer(frames, measure_ef(masks, 40)), TracingExercise(frames, masks), PhantomKnobs(size=size)
     def set_to(control, values): return lambda i: setattr(control, 'value', values[i % len(values)])
-    return dict(player=(player, player.picture, set_to(player.frame, range(48))), explorer=(explorer, explorer.es_picture, set_to(explorer.es, range(48))),
-                tracing=(exercise, exercise.picture, set_to(exercise.x, np.linspace(30, 80, 41).tolist())),
-                knobs=(knobs, knobs.picture, set_to(knobs.knobs['ef'], range(30, 71))), gain=(knobs, knobs.picture, set_to(knobs.knobs['gain'], range(-20, 11))))
+    return dict(player=(player, 'panel', set_to(player.frame, range(48))), explorer=(explorer, 'es_panel', set_to(explorer.es, range(48))),
+                tracing=(exercise, 'tracings', set_to(exercise.x, np.linspace(30, 80, 41).tolist())),
+                knobs=(knobs, 'panel', set_to(knobs.knobs['ef'], range(30, 71))), gain=(knobs, 'panel', set_to(knobs.knobs['gain'], range(-20, 11))))
+
+
+def page_data(page):
+    "What a twin's script gets"
+    start = page.rindex("querySelectorAll('.em-")
+    return json.loads(page[page.index('{', start):page.rindex(');</script>')])
 
 
 def test_static_player_of_awkward_clips():
     frames, masks = clip(5)
     for args in ((frames,), (frames, masks), (frames, None, np.full(5, np.nan)), (frames[:1], masks[:1], np.ones(1)), (np.zeros((3, 300, 500), np.uint8), np.zeros((3, 300, 500), bool))):
         page = static_player(*args)
-        assert 'type="range"' in page and 'NaN' not in page and 'nan' not in page
-    assert len(static_player(*clip(400))) < 250_000, 'a long clip is thinned'
+        data = page_data(page)
+        assert [c['kind'] for c in data['controls'][0]] == ['play', 'range'] and 'NaN' not in page and ' nan' not in json.dumps(data)
+        assert len(data['answers']) == len(args[0]) and all(a['panel']['picture'] for a in data['answers'])
+    assert len(page_data(static_player(*clip(400)))['answers']) == 40, 'a long clip is thinned'
 
 
 def test_500_steps_leave_nothing_behind():
@@ -54,9 +70,9 @@ def test_500_steps_leave_nothing_behind():
 def test_a_step_takes_less_than_100_ms(name):
     "From a control's event to the new picture, the least of a few medians, and more time where other work takes the cores"
     limit = 100 * crowded()
-    _, picture, move = all_widgets()[name]
+    widget, follows, move = all_widgets()[name]
     seen, medians = [], []
-    picture.observe(lambda _: seen.append(time.perf_counter()), 'value')
+    widget.view.observe(lambda _: seen.append(time.perf_counter()), follows)
     for _ in range(8):
         times = []
         for i in range(1, 16):
@@ -76,25 +92,118 @@ def test_widgets_of_clips_without_lv_or_with_one_frame():
     ClipPlayer(frames); ClipPlayer(frames, masks); TracingExercise(frames, masks).static()
     frames, masks = clip(6)
     empty = measure_ef(np.zeros_like(masks), 50)
-    assert 'LV lost' not in ClipPlayer(frames, result=empty).says.value
+    assert ClipPlayer(frames, result=empty).view.text == 'frame 0 of 6 · 0.00 s · no LV'
     explorer = EFExplorer(frames, empty)
     assert np.isnan(explorer.ef) and 'NaN' not in explorer.static()
-    explorer._dragged('curve', (.5, .5), (.9, .5), True)
+    explorer.view.es = 2
+    assert explorer.es.value == 2 and explorer.view.es_panel['caption'] == 'ES, frame 2'
     with pytest.raises(ValueError, match='nothing to trace'): TracingExercise(frames, np.zeros_like(masks))
 
 
 def test_what_a_hand_can_send_breaks_nothing():
     frames, masks = clip(12)
     player = ClipPlayer(frames, masks)
-    wire = player.children[-1].wire
-    for text in ('', '{', '[]', '3', '{"pad":"curve"}', '{"pad":"curve","id":"a","from":[9,9],"to":[99,-5]}', '{"pad":"picture","id":"a","keys":[500,0]}', '{"pad":"picture","id":"a","keys":[-500,0]}'):
-        wire.value = text
-        assert 0 <= player.frame.value <= 11
+    for t in (5, -3, 99):   # beyond the clip, as a page with a fault of its own could send
+        player.view.frame = t
+        assert 0 <= player.frame.value <= 11 and player.view.text.startswith(f'frame {player.frame.value} of 12')
     exercise = TracingExercise(frames, masks)
-    exercise._dragged('picture', (.25, .3), (-4, 9), True)
+    far = [[-50, 900]] * 9
+    exercise.view.tracings = dict(exercise.view.tracings, ED=far)
+    assert exercise.view.tracings['ED'] == [[0, 111]] * 9, 'the points stay on the picture'
+    exercise.view.chosen = ['ES', 8]
+    assert (exercise.which.value, exercise.handle.value) == ('ES', 8)
     exercise.set('ES', np.zeros((9, 2)))   # a tracing without an area
-    assert exercise.dice['ES'] == 0 and np.isfinite(exercise.dice['ED'])
-    assert 'nan' in exercise.readout.value
+    assert exercise.dice['ES'] == 0
+    assert 'nan' in str(exercise.view.table)
+
+
+def test_pictures_travel_as_bytes():
+    "Not as text in HTML: what the kernel sends at a step is a picture's bytes, outlines and words"
+    for name, (widget, *_) in all_widgets().items():
+        panels = [getattr(widget.view, n) for n in widget.view.trait_names(sync=True) if n.endswith('panel')]
+        for panel in filter(None, panels): assert isinstance(panel['picture'], bytes) and panel['picture'][:2] == b'\xff\xd8', name
+        assert 'base64' not in json.dumps(widget.view.get_state(), default=lambda v: ''), name
+
+
+def test_on_colab_the_bundle_says_where_the_front_end_lies(monkeypatch):
+    "anywidget turns Colab's manager of custom widgets on by itself; the address travels with what is displayed"
+    asked = []
+    output = types.ModuleType('google.colab.output')
+    output.enable_custom_widget_manager, output._widgets = lambda: asked.append(1), types.SimpleNamespace(_installed_url='https://x.y/manager.js')
+    monkeypatch.setitem(sys.modules, 'google.colab.output', output)
+    from anywidget import _util
+    _util.enable_custom_widget_manager_once.cache_clear()
+    data, meta = ClipPlayer(*clip(3))._repr_mimebundle_()
+    _util.enable_custom_widget_manager_once.cache_clear()
+    assert asked and meta['application/vnd.jupyter.widget-view+json']['colab']['custom_widget_manager']['url'] == 'https://x.y/manager.js'
+
+
+# --- JavaScript
+
+MODULES = sorted((ROOT/'echomotion'/'widgets_js').glob('*.mjs'))
+NODE = shutil.which('node')
+needs_node = pytest.mark.skipif(not NODE and not os.environ.get('CI'), reason='JavaScript is not checked: no node here (Debian, Ubuntu: apt install nodejs)')
+
+
+@needs_node
+@pytest.mark.parametrize('path', MODULES, ids=[p.stem for p in MODULES])
+def test_javascript_is_sound(path, tmp_path):
+    "The file by itself, and the text that a page gets, in which the shared part has taken the place of the import"
+    from echomotion.widgets import _module
+    assert NODE, 'no node: apt install nodejs'
+    whole = tmp_path/f'{path.stem}.mjs'
+    whole.write_text(_module(path.stem) if path.stem != 'shared' else path.read_text(encoding='utf-8'), encoding='utf-8')
+    for file in (path, whole):
+        done = subprocess.run([NODE, '--check', str(file)], text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    assert max(map(len, path.read_text(encoding='utf-8').split('\n'))) <= 120
+
+
+def javascript(code, *args):
+    "What `code`, a module, prints as JSON; its arguments are in `args`"
+    modules = (ROOT/'echomotion'/'widgets_js').as_uri()
+    text = f'const args = {json.dumps(args)};\n' + code.replace("'./", f"'{modules}/")
+    done = subprocess.run([NODE, '--input-type=module', '-e', text], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+def test_javascript_traces_as_python_does():
+    "The spline, a tracing grown by a pixel, the sum of disks and Dice: what a page counts by itself"
+    from echomotion.data import polygon_mask
+    from echomotion.ef import disk_volume
+    from echomotion.train import dice
+    from echomotion.widgets import _grown, smooth_outline
+    p = phantom_clip(3, size=112, n_frames=30)
+    truth, mm = p.masks[p.ed], p.clip.pixel_mm
+    points = _grown(mask_handles(truth), -2)
+    line, larger, volume, overlap = javascript("""import {spline, grown, volume, dice} from './tracing.mjs';
+      const [points, mm, bits, pixels, shape] = args;
+      console.log(JSON.stringify([spline(points), grown(points, 1), volume(points, mm), dice(spline(points), {bits, pixels}, shape)]));""",
+                                               points.tolist(), list(map(float, mm)), np.packbits(truth).tolist(), int(truth.sum()), list(truth.shape))
+    np.testing.assert_allclose(line, smooth_outline(points), atol=1e-9)
+    np.testing.assert_allclose(larger, _grown(points, 1), atol=1e-9)
+    found = polygon_mask(smooth_outline(points), truth.shape)
+    axis = points[4], (points[0] + points[8]) / 2
+    assert abs(volume / 1000 / disk_volume(found, mm, axis=axis) - 1) < .03
+    assert abs(overlap - float(dice(found, truth))) < .01
+
+
+def test_front_end_is_shipped_with_the_library():
+    "What setup.py and MANIFEST.in name, so that a wheel and a source archive have it"
+    assert [p.stem for p in MODULES] == ['explorer', 'knobs', 'monitor', 'player', 'shared', 'tracing']
+    assert "'widgets_js/*'" in (ROOT/'setup.py').read_text() and 'echomotion/widgets_js' in (ROOT/'MANIFEST.in').read_text()
+
+
+def test_lesson_shows_each_widget_first_and_folds_its_code_on_the_site():
+    cells = [c for c in read_notebook(ROOT/'nbs'/'06_widgets.ipynb')['cells'] if c['cell_type'] == 'code']
+    at = lambda pattern: next(i for i, c in enumerate(cells) if re.search(pattern, c['source'], re.M))
+    for name in ('ClipPlayer', 'EFExplorer', 'TracingExercise', 'TrainingMonitor', 'PhantomKnobs'):
+        assert at(rf'^(\w+, )?\w+ = .*\b{name}\(') < at(rf'^class {name}\b'), f'{name} is shown before its code'
+    for c in cells:
+        if re.search(r'^#\| exports', c['source'], re.M): assert '#| code-fold: true\n#| code-summary: ' in c['source'], c['source'][:80]
+        if re.search(r'^(class|def) ', c['source'], re.M) and '#| export\n' in c['source']: pytest.fail(f"not on the site: {c['source'][:80]}")
 
 
 def test_handles_hold_the_mask_in_mirrored_and_leaning_views():
@@ -115,7 +224,7 @@ def test_a_saved_notebook_shows_the_twin():
     for name, (widget, *_) in all_widgets().items():
         data, _ = widget._repr_mimebundle_()
         assert '<img' in data['text/html'] and 'em-twin' in data['text/html'] and 'application/vnd.jupyter.widget-view+json' in data
-        assert 'http' not in data['text/html'] and len(data['text/html']) < 400_000, name
+        assert not re.findall(r'(?:src|href)="(?!data:)|url\(|@import|fetch\(', data['text/html']) and len(data['text/html']) < 400_000, name
 
 
 @pytest.fixture(scope='module')
@@ -153,5 +262,5 @@ def test_monitor_without_validation_frames_and_while_the_learning_rate_is_looked
     learn, monitor = learner(frames_dir), TrainingMonitor(show=False)
     with warnings.catch_warnings(), learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(1, cbs=[NoValid(), monitor])
-    assert len(monitor.view.rows) == 1 and monitor.view.says.value
+    assert len(monitor.view.rows) == 1 and monitor.view.view.text
     assert 'em-twin' in TrainingMonitor(show=False).static(), 'before anything was trained'
