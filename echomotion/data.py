@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'IMAGES', 'plot_style', 'rgb_of', 'self_check', 'Clip', 'Fan', 'fit_fan',
-           'find_sector', 'crop_to_sector', 'read_image', 'read_clip', 'example_dicom', 'example_clip', 'resize_clip',
-           'cache_dir', 'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi', 'tracing_outline',
-           'polygon_mask', 'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet', 'read_echonet',
-           'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats',
-           'augment_batch', 'restyle_batch', 'frame_dls']
+           'find_sector', 'fan_aspect', 'crop_to_sector', 'read_image', 'read_clip', 'example_dicom', 'example_clip',
+           'resize_clip', 'cache_dir', 'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi',
+           'tracing_outline', 'polygon_mask', 'tracing_to_mask', 'as_mask', 'mask_to_tracing', 'write_echonet_csv',
+           'EchoNet', 'read_echonet', 'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames',
+           'frame_stats', 'augment_batch', 'restyle_batch', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import base64, errno, json, math, os, re, uuid, warnings
@@ -112,7 +112,7 @@ def _changes(frames, ignore=None):
     if level.max() < 1 or not len(pairs): often = seldom = cv2.blur(frames.mean(0, dtype=np.float32), (3, 3)) > 8
     else:
         steps = np.stack([cv2.absdiff(frames[t], frames[t + 1]) for t in pairs])
-        often, seldom = cv2.blur((steps > 0).mean(0, dtype=np.float32), (3, 3)) > .25, level > .35
+        often, seldom = cv2.blur((steps > 0).mean(0, dtype=np.float32), (3, 3)) > .15, level > .35
         if (often & seldom).mean() > .9: often = seldom = _otsu(cv2.blur(np.median(steps, 0).astype(np.float32), (3, 3)))
     often, seldom = (cv2.erode(a.astype(np.uint8), np.ones((3, 3)), borderValue=1) > 0 for a in (often & seldom, seldom))   # the blur has widened them
     keep = True if ignore is None else ~ignore
@@ -203,7 +203,7 @@ class Fan:
 # %% ../nbs/00_data.ipynb #e9c96701
 def _fitted_fan(often, seldom, pixel, empty=.4):
     "The best `Fan` for pixels that flicker and pixels that change now and then; None where none does"
-    w = np.where(often, 1, np.where(seldom, .1, -empty)).astype(np.float32)
+    w = np.where(often, 1, np.where(seldom, .2, -empty)).astype(np.float32)
     h, v = w.shape[1]*pixel[1], w.shape[0]*pixel[0]
     maps = [cv2.resize(w, tuple(max(8, round(a*side/max(h, v))) for a in (h, v)), interpolation=cv2.INTER_AREA) for side in (64, 112, 256)]
     if not (maps[0] > 0).any(): return None
@@ -255,6 +255,29 @@ def find_sector(
     "The part of a scanner's screen that holds the ultrasound picture"
     fan = _chosen_fan(*_changes(frames, ignore), pixel, side, 'this screen')
     return np.ones(frames.shape[1:], bool) if fan is None else fan.mask(frames.shape[1:])
+
+# %% ../nbs/00_data.ipynb #67e98e46
+def fan_aspect(
+    frames:np.ndarray, # uint8 (T, H, W), grey
+) -> float: # height over width of a pixel that makes the fan a circle's; 1 where that cannot be told, or is near 1
+    "Whether a picture was squeezed, as its fan tells"
+    often, seldom = _changes(frames)
+    if not .05 < often.mean() < .95: return 1.
+    w = np.where(often, 1, np.where(seldom, .2, -.4)).astype(np.float32)
+    def small(aspect, side=100):
+        h, v = w.shape[1], w.shape[0]*aspect
+        return cv2.resize(w, tuple(max(8, round(a*side/(h*v)**.5)) for a in (h, v)), interpolation=cv2.INTER_AREA)
+    _, fan, box = _search_fan([small(1, 56), small(1)])
+    open_by = fan[3] - fan[2]
+    if open_by > 2.05 and fan[4] < .3*fan[5]: return float(np.tan(open_by/2)/np.tan(.73))   # more than 117 degrees: no phased array opens so wide
+    def gain(aspect):
+        m = small(aspect)
+        x, y = m.shape[1]/small(1).shape[1], m.shape[0]/small(1).shape[0]
+        start = fan[0]*x, fan[1]*y, *fan[2:4], fan[4]*y, fan[5]*y
+        return _refined(m, start, (round(box[0]*y), round(box[1]*y), round(box[2]*x), round(box[3]*x)), .06, 96)[0]/np.maximum(m, 0).sum()
+    gains = {a: gain(a) for a in (.5, .62, .75, 1, 1.33, 1.6, 2)}
+    best = max(gains, key=gains.get)
+    return float(best) if gains[best] > gains[1] + .01 else 1.
 
 # %% ../nbs/00_data.ipynb #32c5072b
 def _box(mask):
@@ -1028,10 +1051,26 @@ def tracing_to_mask(
     "The mask that a tracing encloses"
     return polygon_mask(tracing_outline(lines), shape)
 
+# %% ../nbs/00_data.ipynb #a1e3f862
+def as_mask(
+    a, # bool, or numbers of which only 0 and 1, or only 0 and 255, occur; any shape
+    what:str='masks', # what to call it in the error
+) -> np.ndarray: # bool, True inside
+    "A mask as bool; refused where it says more than inside and outside"
+    a = np.asarray(a)
+    if a.dtype == bool: return a
+    if a.dtype.kind not in 'uif': raise ValueError(f'{what}: a mask is bool or 0 and 1, this is {a.dtype}')
+    if not ((a == 0) | (a == 1)).all() and not ((a == 0) | (a == 255)).all():
+        values = np.unique(a)
+        if values.dtype.kind == 'f' and (values != np.rint(values)).any(): raise ValueError(f'{what} hold values such as {values[values != np.rint(values)][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
+        shown = ', '.join(f'{v:g}' for v in values[:8]) + ', ...'*(len(values) > 8)
+        raise ValueError(f'{what} hold the values {shown}: a label map, not a mask; choose the cavity first, such as `labels == 1`')
+    return a > 0
+
 # %% ../nbs/00_data.ipynb #73885ffa
 def _contour(mask):
     "Outline (n, 2) x, y of the largest part of a mask, along the edges of its pixels"
-    k, m = 8, np.pad(np.asarray(mask, np.uint8), 1)
+    k, m = 8, np.pad(as_mask(mask, 'mask').astype(np.uint8), 1)
     if not m.any(): raise ValueError('an empty mask has no outline')
     big = cv2.resize(m*255, None, fx=k, fy=k, interpolation=cv2.INTER_LINEAR) >= 128
     parts, _ = cv2.findContours(big.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -1187,12 +1226,25 @@ def truth(self:EchoNet) -> pd.DataFrame: # a row a clip
     return pd.read_csv(path, dtype={'FileName': str}).set_index('FileName') if path.exists() else None
 
 # %% ../nbs/00_data.ipynb #231dd3d9
+def _separator(path):
+    "What stands between the columns: a comma or, as spreadsheets of half the world write it, a semicolon or a tab"
+    with open(path, encoding='utf-8-sig', errors='replace') as f: head = f.readline()
+    return max(',;\t', key=head.count)
+
+def _decimal_points(df):
+    "Columns of text that are all numbers with decimal commas, as numbers"
+    for c in df.columns:
+        if c == 'FileName' or df[c].dtype.kind in 'uifb': continue
+        text = df[c].dropna().astype(str).str.strip()
+        if len(text) and text.str.fullmatch(r'-?\d+,\d+|-?\d+').all(): df[c] = pd.to_numeric(df[c].astype(str).str.strip().str.replace(',', '.'), errors='coerce')
+    return df
+
 def _read_table(path, needed, what):
     "A CSV with the columns it needs, or an error that says which is missing and what it may be called"
     if not path.exists():
-        deeper = next(iter(sorted(path.parent.glob(f'*/{path.name}'))), None) if path.parent.is_dir() else None
-        raise FileNotFoundError(f'{path}: missing. {what}' + (f' There is one in {deeper.parent}: pass that folder.' if deeper else ''))
-    try: df = pd.read_csv(path, dtype={'FileName': str})
+        deeper = sorted(path.parent.glob(f'*/{path.name}')) if path.parent.is_dir() else []
+        raise FileNotFoundError(f'{path}: missing. {what}' + (f' There is one in {" and in ".join(str(p.parent) for p in deeper[:3])}: pass that folder.' if deeper else ''))
+    try: df = _decimal_points(pd.read_csv(path, dtype={'FileName': str}, sep=_separator(path)))
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e: raise ValueError(f'{path}: cannot be read as a table ({e}): copy it again') from None
     others = {str(c).strip().lower(): c for c in df.columns if c not in [*needed, *_columns]}
     for c in needed:
@@ -1215,33 +1267,44 @@ def _warn_skipped(path, skipped, what='skipped'):
     warnings.warn(f'{path}: {len({n for n, _ in skipped})} clips {what}:\n  ' + '\n  '.join(lines), stacklevel=3)
 
 # %% ../nbs/00_data.ipynb #3d9464cb
+def _clip_name(file):
+    "A clip's name: its file's without the suffix of a recording"
+    stem, dot, suffix = str(file).strip().rpartition('.')
+    return stem if dot and f'.{suffix.lower()}' in VIDEOS | {'.gif', '.webp', '.dcm', '.npy', '.npz'} else str(file).strip()
+
+def _split_name(split):
+    "TRAIN, VAL or TEST; of the folds 0 to 9 of EchoNet-Pediatric 8 is VAL and 9 is TEST"
+    text = re.sub(r'\.0$', '', str(split).strip().upper())
+    return {'8': 'VAL', '9': 'TEST'}.get(text, 'TRAIN') if text in list('0123456789') else text
+
 def _why_unusable(row, name, video, seen):
     "Why a row of FileList.csv cannot be used; None if it can"
     ef = pd.to_numeric(row.EF, errors='coerce')
     if name in seen: return 'listed twice in FileList.csv, the first row counts'
     if not 0 <= ef <= 100: return f'EF in FileList.csv is not a number from 0 to 100 ({row.EF!r}), correct or remove the row'
-    if str(row.Split).strip().upper() not in ('TRAIN', 'VAL', 'TEST'): return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
+    if _split_name(row.Split) not in ('TRAIN', 'VAL', 'TEST'): return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
     if video is None: return 'no such file in Videos, download it again or remove the row'
     if not video.stat().st_size: return 'its video is empty (0 bytes), download it again'
 
 # %% ../nbs/00_data.ipynb #0cbc2ea2
 def _usable_clips(path, df):
     "Rows of FileList.csv that can be used, with their videos; and (name, reason) of the others"
-    videos = {p.name: p for p in sorted((path/'Videos').iterdir())} if (path/'Videos').is_dir() else {}
+    files = sorted(p for p in (path/'Videos').iterdir() if not p.name.startswith('.')) if (path/'Videos').is_dir() else []
+    videos = {**{_clip_name(p.name): p for p in reversed(files)}, **{p.name: p for p in files}}   # by name, and by file
     if not videos: raise FileNotFoundError(f'{path/"Videos"}: no videos there, FileList.csv lists {len(df)}: unpack the whole data set')
     keep, skipped, seen = [], [], set()
     for row in df.itertuples(index=False):
-        name = re.sub(r'\.avi$', '', str(row.FileName).strip(), flags=re.I)
-        video = videos.get(f'{name}.avi') or videos.get(str(row.FileName).strip())
+        name = _clip_name(row.FileName)
+        video = videos.get(str(row.FileName).strip()) or videos.get(f'{name}.avi') or videos.get(name)
         why = _why_unusable(row, name, video, seen)
         seen.add(name)
         if why: skipped.append((name, why)); continue
-        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]), row.Split.strip().upper(), video))
+        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]), _split_name(row.Split), video))
     clips = pd.DataFrame(keep, columns=[*_columns, 'video']).set_index('FileName')
     clips[_columns[2:8]] = clips[_columns[2:8]].apply(pd.to_numeric, errors='coerce').astype(float)
     clips.loc[~(clips.FPS > 0), 'FPS'] = np.nan
     if 'Patient' in df:   # not in EchoNet-Dynamic, but in a folder of one's own: several clips of one patient belong together
-        patient = dict(zip((re.sub(r'\.avi$', '', str(n).strip(), flags=re.I) for n in df.FileName), df.Patient.astype(str)))
+        patient = dict(zip((_clip_name(n) for n in df.FileName), df.Patient.astype(str)))
         clips['Patient'] = [patient[n] for n in clips.index]
     return clips, skipped
 
@@ -1257,17 +1320,31 @@ def _why_bad_tracing(lines, frame, row):
     if _polygon_area(tracing_outline(lines)) < 1: return f'a tracing encloses nothing (frame {frame:.0f})'
 
 # %% ../nbs/00_data.ipynb #7cee87b4
+def _polygon_lines(points):
+    "A polygon (n, 2), as EchoNet-Pediatric has it, in the form of a tracing: an axis, then chords whose ends are its corners"
+    if len(points) < 6 or not np.isfinite(points).all(): return np.full((1, 4), np.nan)
+    if len(points) % 2: points = np.concatenate([points, points[-1:]])
+    half = len(points)//2
+    chords = np.concatenate([points[:half], points[half:][::-1]], 1)
+    try: axis = np.concatenate(_axis(points))
+    except (ValueError, TypeError, np.linalg.LinAlgError): axis = np.concatenate([points[0], points[half - 1]])
+    return np.concatenate([axis[None], chords])
+
 def _usable_tracings(path, clips):
     "Tracings by clip and frame; and (name, reason) of those that cannot be used"
     tracings, skipped, numbers = {}, [], ['X1', 'Y1', 'X2', 'Y2', 'Frame']
     if not (path/'VolumeTracings.csv').exists():
         return {}, [(n, 'no VolumeTracings.csv, so nothing to learn a mask from; its EF is used') for n in clips.index]
-    df = _read_table(path/'VolumeTracings.csv', ['FileName', *numbers], '')
-    df['FileName'] = df.FileName.str.strip().str.replace(r'\.avi$', '', regex=True, case=False)
+    df = _read_table(path/'VolumeTracings.csv', [], '')
+    polygons = {'X', 'Y'} <= set(df.columns) and 'X1' not in df
+    if polygons: numbers = ['X', 'Y', 'Frame']
+    else: df = _read_table(path/'VolumeTracings.csv', ['FileName', *numbers], '')
+    df['FileName'] = df.FileName.map(_clip_name)
     df[numbers] = df[numbers].apply(pd.to_numeric, errors='coerce')
     rows = {r.Index: r for r in clips.itertuples()}
     for (name, frame), g in df[df.FileName.isin(rows)].groupby(['FileName', 'Frame'], sort=False, dropna=False):
-        lines = g[numbers[:4]].to_numpy(float)
+        lines = g[numbers[:-1]].to_numpy(float)
+        if polygons: lines = _polygon_lines(lines)
         why = _why_bad_tracing(lines, frame, rows[name])
         if why: skipped.append((name, why + ', it is not used'))
         else: tracings.setdefault(name, {})[int(frame)] = lines
@@ -1293,7 +1370,9 @@ def read_echonet(
     if not path.is_dir():
         raise FileNotFoundError(f'{path}: no such folder. Get EchoNet-Dynamic from https://echonet.github.io/dynamic and unpack it there, '
                                 'or make phantoms: `echomotion phantom` (notebook 05_phantom)')
-    df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], 'A data set is a folder with FileList.csv, VolumeTracings.csv and Videos.')
+    needs = 'A data set is a folder with FileList.csv, VolumeTracings.csv and Videos.'
+    df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'Split'], needs)
+    if not df.Split.map(_split_name).eq('TRAIN').any() or not pd.to_numeric(df.Split, errors='coerce').notna().all(): df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], needs)
     clips, skipped = _usable_clips(path, df)
     tracings, more = _usable_tracings(path, clips)
     skipped += more
