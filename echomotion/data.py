@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'IMAGES', 'plot_style', 'rgb_of', 'self_check', 'Clip', 'Fan', 'fit_fan',
-           'find_sector', 'crop_to_sector', 'read_image', 'read_clip', 'example_dicom', 'example_clip', 'resize_clip',
-           'cache_dir', 'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi', 'tracing_outline',
-           'polygon_mask', 'tracing_to_mask', 'mask_to_tracing', 'write_echonet_csv', 'EchoNet', 'read_echonet',
-           'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames', 'frame_stats',
-           'augment_batch', 'restyle_batch', 'frame_dls']
+           'find_sector', 'fan_aspect', 'crop_to_sector', 'read_image', 'read_clip', 'example_dicom', 'example_clip',
+           'resize_clip', 'cache_dir', 'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi',
+           'tracing_outline', 'polygon_mask', 'tracing_to_mask', 'as_mask', 'mask_to_tracing', 'write_echonet_csv',
+           'EchoNet', 'read_echonet', 'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames',
+           'frame_stats', 'augment_batch', 'restyle_batch', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import base64, errno, json, math, os, re, uuid, warnings
@@ -72,6 +72,7 @@ class Clip:
     pixel_mm: tuple = None        # (row, column) size of a pixel in mm; None where unknown
     sector: np.ndarray = None     # bool (H, W), True inside the scan sector; None: the whole frame
     notes: tuple = ()             # what the reader had to decide, a sentence each
+    times: np.ndarray = None      # float (T,), seconds from the first frame; None where frames are evenly spaced
 
     def __post_init__(self):
         f = self.frames
@@ -80,6 +81,8 @@ class Clip:
             raise ValueError(f'{self.name}: a clip is a uint8 array (T, H, W), this is {found}: `read_clip` turns other arrays into clips')
         if self.sector is not None and self.sector.shape != f.shape[1:]:
             raise ValueError(f'{self.name}: the sector is {self.sector.shape}, a frame {f.shape[1:]}: they must match')
+        if self.times is not None and (np.shape(self.times) != f.shape[:1] or not (np.diff(self.times) > 0).all()):
+            raise ValueError(f'{self.name}: times are {len(f)} growing numbers, one a frame, in seconds; these are of shape {np.shape(self.times)}')
 
     def __len__(self): return len(self.frames)
 
@@ -87,7 +90,7 @@ class Clip:
     def shape(self): return self.frames.shape
 
     @property
-    def duration(self): return len(self)/self.fps
+    def duration(self): return len(self)/self.fps if self.times is None else float(self.times[-1] + np.median(np.diff(self.times)))
 
     def __repr__(self):
         t, h, w = self.shape
@@ -109,7 +112,7 @@ def _changes(frames, ignore=None):
     if level.max() < 1 or not len(pairs): often = seldom = cv2.blur(frames.mean(0, dtype=np.float32), (3, 3)) > 8
     else:
         steps = np.stack([cv2.absdiff(frames[t], frames[t + 1]) for t in pairs])
-        often, seldom = cv2.blur((steps > 0).mean(0, dtype=np.float32), (3, 3)) > .25, level > .35
+        often, seldom = cv2.blur((steps > 0).mean(0, dtype=np.float32), (3, 3)) > .15, level > .35
         if (often & seldom).mean() > .9: often = seldom = _otsu(cv2.blur(np.median(steps, 0).astype(np.float32), (3, 3)))
     often, seldom = (cv2.erode(a.astype(np.uint8), np.ones((3, 3)), borderValue=1) > 0 for a in (often & seldom, seldom))   # the blur has widened them
     keep = True if ignore is None else ~ignore
@@ -200,7 +203,7 @@ class Fan:
 # %% ../nbs/00_data.ipynb #e9c96701
 def _fitted_fan(often, seldom, pixel, empty=.4):
     "The best `Fan` for pixels that flicker and pixels that change now and then; None where none does"
-    w = np.where(often, 1, np.where(seldom, .1, -empty)).astype(np.float32)
+    w = np.where(often, 1, np.where(seldom, .2, -empty)).astype(np.float32)
     h, v = w.shape[1]*pixel[1], w.shape[0]*pixel[0]
     maps = [cv2.resize(w, tuple(max(8, round(a*side/max(h, v))) for a in (h, v)), interpolation=cv2.INTER_AREA) for side in (64, 112, 256)]
     if not (maps[0] > 0).any(): return None
@@ -217,15 +220,64 @@ def fit_fan(
     "The scan sector of a scanner's screen as a shape: apex, edges, arcs, and how well it fits what flickers"
     return _fitted_fan(*_changes(frames, ignore), pixel)
 
+# %% ../nbs/00_data.ipynb #cb41e77f
+def _fan_note(fan): return f'the sector is a fan of {math.degrees(fan.angles[1] - fan.angles[0]):.0f} degrees, fit {fan.fit:.2f} of 1' + ', which is poor: look at the crop'*(fan.fit < .6)
+
+def _two_fans(often, seldom, pixel, one):
+    "The left and the right fan of a screen that shows two; None where one explains it as well"
+    columns = np.flatnonzero(often.any(0))
+    left, right = columns[0], columns[-1] + 1
+    third = (right - left)//3
+    if third < 10 or one.fit > .93 and (often & one.mask(often.shape)).sum() > .7*often.sum(): return None
+    middle = left + third + int(np.argmin(cv2.blur(often[:, left + third:right - third].sum(0, dtype=np.float32)[None], (5, 1))[0]))
+    sides = [np.s_[:, :middle], np.s_[:, middle:]]
+    if min(often[s].sum() for s in sides) < .3*often.sum(): return None
+    halves = [[np.where(np.arange(often.shape[1]) < middle, a, False) for a in (often, seldom)], [np.where(np.arange(often.shape[1]) < middle, False, a) for a in (often, seldom)]]
+    fans = [_fitted_fan(*h, pixel) for h in halves]
+    gains = [f.fit*h[0].sum() for f, h in zip(fans, halves)]
+    return fans if sum(gains) > 1.08*one.fit*often.sum() and min(gains) > .4*max(gains) and min(f.fit for f in fans) > .7 else None
+
+def _chosen_fan(often, seldom, pixel, side, what):
+    "The fan of a screen, or of two the one on the side that is asked for"
+    one = _fitted_fan(often, seldom, pixel)
+    two = one and _two_fans(often, seldom, pixel, one)
+    if two and side not in ('left', 'right'):
+        raise ValueError(f"{what}: two ultrasound pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
+    return two[side == 'right'] if two else one
+
 # %% ../nbs/00_data.ipynb #fea4d5e6
 def find_sector(
     frames:np.ndarray, # uint8 (T, H, W), grey
     ignore:np.ndarray=None, # bool (H, W), pixels known not to be ultrasound, such as coloured text
     pixel:tuple=(1, 1), # (row, column) size of a pixel, any unit
+    side:str='auto', # of two pictures side by side 'left' or 'right'; 'auto': an error asks
 ) -> np.ndarray: # bool (H, W), True inside the scan sector; all True where none stands out
     "The part of a scanner's screen that holds the ultrasound picture"
-    fan = fit_fan(frames, ignore, pixel)
+    fan = _chosen_fan(*_changes(frames, ignore), pixel, side, 'this screen')
     return np.ones(frames.shape[1:], bool) if fan is None else fan.mask(frames.shape[1:])
+
+# %% ../nbs/00_data.ipynb #67e98e46
+def fan_aspect(
+    frames:np.ndarray, # uint8 (T, H, W), grey
+) -> float: # height over width of a pixel that makes the fan a circle's; 1 where that cannot be told, or is near 1
+    "Whether a picture was squeezed, as its fan tells"
+    often, seldom = _changes(frames)
+    if not .05 < often.mean() < .95: return 1.
+    w = np.where(often, 1, np.where(seldom, .2, -.4)).astype(np.float32)
+    def small(aspect, side=100):
+        h, v = w.shape[1], w.shape[0]*aspect
+        return cv2.resize(w, tuple(max(8, round(a*side/(h*v)**.5)) for a in (h, v)), interpolation=cv2.INTER_AREA)
+    _, fan, box = _search_fan([small(1, 56), small(1)])
+    open_by = fan[3] - fan[2]
+    if open_by > 2.05 and fan[4] < .3*fan[5]: return float(np.tan(open_by/2)/np.tan(.73))   # more than 117 degrees: no phased array opens so wide
+    def gain(aspect):
+        m = small(aspect)
+        x, y = m.shape[1]/small(1).shape[1], m.shape[0]/small(1).shape[0]
+        start = fan[0]*x, fan[1]*y, *fan[2:4], fan[4]*y, fan[5]*y
+        return _refined(m, start, (round(box[0]*y), round(box[1]*y), round(box[2]*x), round(box[3]*x)), .06, 96)[0]/np.maximum(m, 0).sum()
+    gains = {a: gain(a) for a in (.5, .62, .75, 1, 1.33, 1.6, 2)}
+    best = max(gains, key=gains.get)
+    return float(best) if gains[best] > gains[1] + .01 else 1.
 
 # %% ../nbs/00_data.ipynb #32c5072b
 def _box(mask):
@@ -251,35 +303,111 @@ def crop_to_sector(
     return replace(clip, frames=cut(np.where(sector, clip.frames, 0)), sector=cut(sector))
 
 # %% ../nbs/00_data.ipynb #3fd6aa73
+def _overlap(a, b):
+    "Common area of two boxes (x0, y0, x1, y1) over the area of both, and over that of the second"
+    common = max(0, min(a[2], b[2]) - max(a[0], b[0]))*max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    area = lambda c: max(1e-9, (c[2] - c[0])*(c[3] - c[1]))
+    return common/(area(a) + area(b) - common), common/area(b)
+
 def _region_scale(region, sector):
     "Whole number by which an ultrasound region (x0, y0, x1, y1) must be divided to be the sector in the picture; None: none fits"
     top, bottom, left, right = _box(sector)
+    fits = {}
     for k in (1, 2, 3, 4):
-        x0, y0, x1, y1 = (v/k for v in region)
-        if x1 > sector.shape[1] + 1 or y1 > sector.shape[0] + 1: continue
-        common = max(0, min(x1, right) - max(x0, left))*max(0, min(y1, bottom) - max(y0, top))
-        seen, told = (bottom - top)*(right - left), (x1 - x0)*(y1 - y0)
-        if common/(seen + told - common) > .7 or (k == 1 and common > .85*seen): return k
+        box = [v/k for v in region]
+        if box[2] <= sector.shape[1] + 1 and box[3] <= sector.shape[0] + 1: fits[k] = _overlap(box, (left, top, right, bottom))
+    best = max(fits, key=lambda k: fits[k][0], default=None)
+    if best and fits[best][0] > .7: return best
+    return 1 if 1 in fits and fits[1][1] > .85 else None   # a region may be larger than its fan
 
 # %% ../nbs/00_data.ipynb #60b74002
-def _dicom_region(ds, sector):
-    "From the ultrasound regions of a DICOM data set: pixel size (row, column) in mm, the region as bool (H, W), notes"
+def _region_mask(box, shape):
+    "Region (x0, y0, x1, y1) as bool (H, W)"
+    inside = np.zeros(shape, bool)
+    inside[max(0, int(box[1])):int(np.ceil(box[3])), max(0, int(box[0])):int(np.ceil(box[2]))] = True
+    return inside
+
+def _tissue_regions(ds):
+    "Boxes (x0, y0, x1, y1) and sizes (row, column) of a pixel in mm of the ultrasound regions of a DICOM header that show tissue, from left to right"
     tissue, cm = 1, 3  # codes of the DICOM standard, part 3, C.8.5.5
-    found = [r for r in ds.get('SequenceOfUltrasoundRegions', []) if r.get('RegionSpatialFormat') == tissue
-             and r.get('PhysicalUnitsXDirection') == cm and r.get('PhysicalUnitsYDirection') == cm]
-    for r in found:
-        box = r.RegionLocationMinX0, r.RegionLocationMinY0, r.RegionLocationMaxX1, r.RegionLocationMaxY1
-        k, mm = _region_scale(box, sector), (abs(r.PhysicalDeltaY)*10, abs(r.PhysicalDeltaX)*10)
-        if k is None or not min(mm) > 0: continue
-        x0, y0, x1, y1 = (v/k for v in box)
-        inside = np.zeros_like(sector)
-        inside[int(y0):int(np.ceil(y1)), int(x0):int(np.ceil(x1))] = True
-        note = [f'the header describes a screen {k} times this size: a pixel is {k} times the {mm[0]:.3f} mm it gives'] if k > 1 else []
-        return (mm[0]*k, mm[1]*k), inside, note
-    if found: return None, None, ['the ultrasound region in the header is not where the sector is: its pixel size is not used']
-    return None, None, ['the file does not say how large a pixel is: areas are in pixels, volumes relative']
+    found = []
+    for r in ds.get('SequenceOfUltrasoundRegions', None) or []:
+        mm = [abs(float(r.get(key) or 0))*10 for key in ('PhysicalDeltaY', 'PhysicalDeltaX')]
+        box = [r.get(f'RegionLocation{key}') for key in ('MinX0', 'MinY0', 'MaxX1', 'MaxY1')]
+        if r.get('RegionSpatialFormat') == tissue and r.get('PhysicalUnitsXDirection') == r.get('PhysicalUnitsYDirection') == cm and min(mm) > 0 and None not in box:
+            found.append((tuple(box), tuple(mm)))
+    return sorted(found)
+
+def _box_share(a, b):
+    "Area of the box around mask a over that of mask b"
+    (t, b_, l, r), (T, B, L, R) = _box(a), _box(b)
+    return (b_ - t)*(r - l)/((B - T)*(R - L))
+
+def _matching_region(region, often, seldom, fan, pixel):
+    "(mask, scale) of a region that agrees with the picture, else None: its box is the fan's, or a fan fills it and little is left outside"
+    shape = often.shape
+    k = _region_scale(region, fan.mask(shape))
+    if k: return _region_mask([v/k for v in region], shape), k
+    inside = _region_mask(region, shape)
+    part = _fitted_fan(often & inside, seldom & inside, pixel) if region[2] <= shape[1] + 1 and region[3] <= shape[0] + 1 else None
+    if part is None or part.fit < .8: return None
+    m = part.mask(shape) & inside
+    t, b, l, r = _box(m)
+    return (inside, 1) if _overlap(region, (l, t, r, b))[0] > .6 and (often & m).sum() > .75*(often & fan.mask(shape)).sum() else None
+
+# %% ../nbs/00_data.ipynb #3ca26cb2
+def _said_size(ds):
+    "(row, column) size of a pixel in mm that a DICOM header gives outside of ultrasound regions, or None; and height over width of a pixel"
+    shared = ds.get('SharedFunctionalGroupsSequence', None) or [{}]
+    measures = shared[0].get('PixelMeasuresSequence', None) or [{}]
+    mm = ds.get('PixelSpacing') or measures[0].get('PixelSpacing')
+    ratio = ds.get('PixelAspectRatio')
+    try: mm = tuple(float(v) for v in mm) if mm and len(mm) == 2 and min(float(v) for v in mm) > 0 else None
+    except (TypeError, ValueError): mm = None
+    try: aspect = float(ratio[0])/float(ratio[1]) if ratio and mm is None else 1.
+    except (TypeError, ValueError, ZeroDivisionError): aspect = 1.
+    return mm, aspect
+
+def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
+    "Sector bool (H, W), (row, column) size of a pixel in mm or None, and notes, from a DICOM header and from what flickers"
+    regions, (spacing, _), shape, notes = _tissue_regions(ds), _said_size(ds), often.shape, []
+    pixel = regions[0][1] if regions else spacing or (1, 1)
+    whole = _fitted_fan(often, seldom, pixel)
+    if whole is None: return np.ones(shape, bool), spacing, notes
+    matches = [(mm, *m) for box, mm in regions if (m := _matching_region(box, often, seldom, whole, pixel))]
+    if len(matches) > 1 and side not in ('left', 'right') and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches):
+        raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
+    if matches:
+        mm, inside, k = matches[-1 if side == 'right' else 0] if side in ('left', 'right') else max(matches, key=lambda m: m[1].sum())
+        if k > 1: notes = [f'the header describes a screen {k} times this size: a pixel is {k} times the {mm[0]:.3f} mm it gives']
+        fan = _fitted_fan(often & inside, seldom & inside, mm)
+        if fan: notes.append(_fan_note(fan))
+        sector = inside if fan is None else fan.mask(shape) & inside
+        if sector.sum() < .3*inside.sum() or _box_share(sector, inside) < .5: sector = inside   # most of the picture is too dark to flicker: the header knows its size
+        return sector, (mm[0]*k, mm[1]*k), notes
+    fan = _chosen_fan(often, seldom, pixel, side, what)
+    notes = [_fan_note(fan)]
+    if spacing: notes += [f'no ultrasound region fits; PixelSpacing is used: {spacing[0]:.3f} x {spacing[1]:.3f} mm a pixel']
+    elif regions: notes += ['the ultrasound region in the header is not where the sector is: its pixel size is not used']
+    else: notes += ['the file does not say how large a pixel is: areas are in pixels, volumes relative']
+    return fan.mask(shape), spacing, notes
 
 # %% ../nbs/00_data.ipynb #3c863292
+@dataclass
+class _Source:
+    "What a file gives before it is a clip"
+    pictures: object              # grey or RGB pictures, a list or an array
+    fps: float = np.nan           # frames a second
+    notes: list = ()              # what is wrong with it: these are warned of
+    info: list = ()               # what had to be decided
+    times: np.ndarray = None      # float (T,), seconds; None: evenly spaced
+    pixel_mm: tuple = None        # (row, column) size of a pixel
+    aspect: float = 1.            # height over width of a pixel, where that is all that is known
+    header: object = None         # DICOM data set
+    path: Path = None             # where it comes from
+    name: str = 'clip'
+
+# %% ../nbs/00_data.ipynb #7e7d70da
 def _one_grey(p):
     "Grey (H, W) of a picture (H, W[, 1, 3 RGB or 4]) and its colourfulness (H, W) or None"
     if p.ndim == 3 and p.shape[-1] in (1, 2): p = p[..., 0]
@@ -300,70 +428,158 @@ def _to_grey(pictures, what):
     return np.stack(frames), None if chroma is None else chroma > 40
 
 # %% ../nbs/00_data.ipynb #971261c1
-def _cut_short(path):
-    "Whether an AVI is shorter than its first bytes promise"
-    with open(path, 'rb') as f: head = f.read(8)
-    return head[:4] == b'RIFF' and int.from_bytes(head[4:], 'little') + 8 > path.stat().st_size
+def _mp4_boxes(f, start, end):
+    "Kind, start of the content and end of each box of an MP4 file between two positions"
+    while start + 8 <= end:
+        f.seek(start)
+        size, kind, head = int.from_bytes(f.read(4), 'big'), f.read(4), 8
+        if size == 1: size, head = int.from_bytes(f.read(8), 'big'), 16
+        if size == 0: size = end - start
+        if size < head: return
+        yield kind, start + head, start + size
+        start += size
+
+def _mp4_edits(f, size):
+    "Whether an edit list leaves pictures of an MP4 file out or shows some twice"
+    def inside(span, path):
+        if not path: return [span]
+        return [s for kind, a, b in _mp4_boxes(f, *span) if kind == path[0] for s in inside((a, b), path[1:])]
+    return bool(inside((0, size), (b'moov', b'trak', b'edts', b'elst')))
+
+def _ends_early(path):
+    "Whether an AVI, MP4 or Matroska file is shorter than it promises"
+    size = path.stat().st_size
+    with open(path, 'rb') as f:
+        head = f.read(64)
+        if head[:4] == b'RIFF': return int.from_bytes(head[4:8], 'little') + 8 > size
+        if head[4:8] == b'ftyp': return any(end > size for _, _, end in _mp4_boxes(f, 0, size))
+        at = head.find(b'\x18\x53\x80\x67') + 4   # a Matroska segment; its size is a number of as many bytes as its first byte has leading zeros
+        if head[:4] != b'\x1a\x45\xdf\xa3' or at < 4: return False
+        n = 9 - head[at].bit_length()
+        told = int.from_bytes(head[at:at + n], 'big') & ((1 << 7*n) - 1)
+        return told != (1 << 7*n) - 1 and at + n + told > size
+
+def _no_rate(path):
+    "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
+    with open(path, 'rb') as f: head = f.read(4096)
+    a, s = head.find(b'avih'), head.find(b'vids')
+    return head[:4] == b'RIFF' and min(a, s) > 0 and not int.from_bytes(head[a + 8:a + 12], 'little') and 0 in (int.from_bytes(head[s + k:s + k + 4], 'little') for k in (20, 24))
 
 # %% ../nbs/00_data.ipynb #5966ec1a
+def _even_times(seconds, fps):
+    "Frames a second, and the times (from 0) where they are unevenly spaced, else None"
+    t = np.asarray(seconds, float)
+    steps = np.diff(t)
+    if len(t) < 3 or not np.isfinite(t).all() or not (steps > 0).all(): return fps, None
+    rate = (len(t) - 1)/(t[-1] - t[0])
+    usual = np.median(steps)
+    if np.abs(steps - usual).max() < max(.2*usual, .0021): return (fps if fps > 0 and abs(fps/rate - 1) < .02 else rate), None   # stamps are often rounded to milliseconds
+    return rate, t - t[0]
+
+def _uneven_note(times):
+    "What to say of times that are not None, as a list"
+    if times is None: return []
+    steps = np.diff(times)*1000
+    return [f'frames are unevenly spaced ({steps.min():.0f} to {steps.max():.0f} ms): the time of each is used']
+
 def _read_video(path):
-    "RGB pictures, fps and notes of a video file"
-    cap, pictures, notes = cv2.VideoCapture(str(path)), [], []
+    "RGB pictures, rate, times and shape of the pixels of a video file"
+    cap, pictures, seconds, notes = cv2.VideoCapture(str(path)), [], [], []
     if not cap.isOpened():
         raise ValueError(f'{path}: not a video that can be opened ({path.stat().st_size} bytes): copy it again, or convert it to AVI or MP4')
-    fps, promised = cap.get(cv2.CAP_PROP_FPS), int(cap.get(cv2.CAP_PROP_FRAME_COUNT))
+    fps, promised, *sar = (cap.get(getattr(cv2, f'CAP_PROP_{p}')) for p in ('FPS', 'FRAME_COUNT', 'SAR_NUM', 'SAR_DEN'))
     while True:
         ok, p = cap.read()
         if not ok: break
         pictures.append(p[..., ::-1])
+        seconds.append(cap.get(cv2.CAP_PROP_POS_MSEC)/1000)
     cap.release()
-    if _cut_short(path):
-        pictures = pictures[:-1]
-        notes.append(f'the file is cut short: {len(pictures)} of {promised} frames are whole; copy it again')
-    elif len(pictures) < promised*(1 if path.suffix.lower() == '.avi' else .9):
-        notes.append(f'the file is damaged: {len(pictures)} of {promised} frames can be read, so frame numbers may be off; copy it again')
-    return pictures, fps if 0 < fps < 1000 else np.nan, notes
+    with open(path, 'rb') as f: edited = f.read(8)[4:] == b'ftyp' and _mp4_edits(f, path.stat().st_size)
+    if _ends_early(path):
+        pictures, seconds = pictures[:-1], seconds[:-1]
+        notes.append(f'the file is cut short: {len(pictures)} of {promised:.0f} frames are whole; copy it again')
+    elif len(pictures) < promised and not edited:
+        notes.append(f'the file is damaged: {len(pictures)} of {promised:.0f} frames can be read, so frame numbers may be off; copy it again')
+    fps, times = (np.nan, None) if _no_rate(path) else _even_times(seconds, fps if 0 < fps < 1000 else np.nan)
+    return _Source(pictures, fps if 0 < fps < 1000 else np.nan, notes, _uneven_note(times), times, aspect=sar[1]/sar[0] if min(sar) > 0 else 1.)
 
 # %% ../nbs/00_data.ipynb #d8e56153
-def _read_gif(path):
-    "RGB pictures, fps and notes of a GIF or WebP animation"
+def _animation_times(ms):
+    "From the durations of an animation's frames: how often to show each, frames a second, times or None"
+    ms = np.asarray(ms, float)
+    once = [1]*len(ms)
+    if len(ms) < 2 or (ms[:-1] <= 0).any(): return once, np.nan, None
+    step = np.median(ms[:-1])                      # what follows the last frame is a pause before the next round
+    counts = np.maximum(1, np.rint(ms[:-1]/step))
+    if (np.abs(ms[:-1] - counts*step) <= np.maximum(10, .1*step)).all() and counts.sum() <= 10*len(ms):   # GIF counts in steps of 10 ms
+        return [*counts.astype(int), 1], 1000*counts.sum()/ms[:-1].sum(), None
+    times = np.concatenate([[0], np.cumsum(ms[:-1])])/1000
+    return once, *_even_times(times, np.nan)
+
+def _read_animation(path):
+    "RGB pictures, rate and times of a GIF, WebP or PNG animation"
     from PIL import Image, ImageSequence
     pictures, ms = [], []
     with Image.open(path) as im:
         for p in ImageSequence.Iterator(im):
             pictures.append(np.asarray(p.convert('RGB')))
             ms.append(p.info.get('duration', 0))
-    step = np.median(ms)
-    if not step > 0: return pictures, np.nan, []
-    times = [int(np.clip(round(t/step), 1, 4)) for t in ms[:-1]] + [1]  # writers merge equal frames into a longer one; a pause at the end is no frame
-    return [p for p, n in zip(pictures, times) for _ in range(n)], 1000/step, []
+    counts, fps, times = _animation_times(ms)
+    return _Source([p for p, n in zip(pictures, counts) for _ in range(n)], fps, info=_uneven_note(times), times=times)
 
 # %% ../nbs/00_data.ipynb #d2103016
 STILLS = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp'}                           # suffixes of single pictures
 VIDEOS = {'.avi', '.mp4', '.mov', '.m4v', '.mkv', '.wmv', '.webm', '.mpg', '.mpeg'}   # and of recordings
 
+def _imread(path):
+    "Grey or RGB picture with all its bits; None where it cannot be read"
+    p = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    return p if p is None or p.ndim == 2 else p[..., ::-1]
+
+def _pages(path):
+    "Number of pictures in a file"
+    return cv2.imcount(str(path)) if path.suffix.lower() in ('.tif', '.tiff') else 1
+
+def _read_still(path):
+    "The pages of a TIFF, the frames of an animated PNG; one picture is refused"
+    if path.suffix.lower() == '.png':
+        from PIL import Image
+        with Image.open(path) as im:
+            if getattr(im, 'n_frames', 1) > 1: return _read_animation(path)
+    if _pages(path) < 2: raise ValueError(f'{path}: one picture, and an ejection fraction needs a moving heart: give the video, or the folder of all its frames')
+    ok, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if not ok or len(pages) < _pages(path): raise ValueError(f'{path}: {len(pages)} of {_pages(path)} pages can be read: it is damaged; copy it again')
+    return _Source(_stacked([p if p.ndim == 2 else p[..., ::-1] for p in pages]))
+
+def _stacked(pictures):
+    "Pictures of more than 8 bits as one array, so that they are scaled together; others as they are"
+    if all(p.dtype == np.uint8 for p in pictures) or len({p.shape for p in pictures}) > 1: return pictures
+    return np.stack(pictures)
+
 def _read_folder(path):
-    "RGB pictures, fps and notes of a folder of frames, in the order of the numbers in their names"
-    files = [p for p in path.iterdir() if p.suffix.lower() in STILLS and not p.name.startswith('.')]
-    if not files:
-        others = sorted(p.name for p in path.iterdir() if p.suffix.lower() in VIDEOS | {'.gif', '.dcm', '.npy', '.npz'})
-        if others: raise ValueError(f'{path}: a folder of {len(others)} recordings, not of frames: read them one by one, such as {path/others[0]}')
-        raise ValueError(f'{path}: no pictures in this folder (looked for {", ".join(sorted(STILLS))})')
-    files.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', p.name)])
-    pictures = [cv2.imread(str(p), cv2.IMREAD_COLOR) for p in files]
-    bad = [p.name for p, im in zip(files, pictures) if im is None]
-    if bad: raise ValueError(f'{path}: {len(bad)} of {len(files)} pictures cannot be read ({", ".join(bad[:5])}): remove or replace them')
-    return [im[..., ::-1] for im in pictures], np.nan, []
+    "Pictures of a folder of frames, in the order of the numbers in their names; or the DICOM files of one recording"
+    files = [p for p in path.iterdir() if p.is_file() and not p.name.startswith('.')]
+    stills = [p for p in files if p.suffix.lower() in STILLS]
+    if not stills: return _read_dicom_folder(path, files)
+    stills.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', p.name)])
+    stacks = [p for p in stills if _pages(p) > 1]
+    if len(stills) == 1 and stacks: return _read_still(stacks[0])
+    if stacks: raise ValueError(f'{path}: a folder of {len(stacks)} recordings of several pages each, not of frames: read them one by one, such as {stacks[0]}')
+    pictures = [_imread(p) for p in stills]
+    bad = [p.name for p, im in zip(stills, pictures) if im is None]
+    if bad: raise ValueError(f'{path}: {len(bad)} of {len(stills)} pictures cannot be read ({", ".join(bad[:5])}): remove or replace them')
+    if len({p.dtype for p in pictures}) > 1: raise ValueError(f'{path}: pictures of {" and ".join(sorted({str(p.dtype) for p in pictures}))}: all frames of a clip have one kind of grey levels')
+    return _Source(_stacked(pictures))
 
 # %% ../nbs/00_data.ipynb #418d7931
 def _read_array(path):
-    "Frames, fps and notes of a `.npy`, or of a `.npz` with `frames` and perhaps `fps`"
+    "Frames and rate of a `.npy`, or of a `.npz` with `frames` and perhaps `fps`"
     a = np.load(path, allow_pickle=False)
-    if isinstance(a, np.ndarray): return a, np.nan, []
+    if isinstance(a, np.ndarray): return _Source(a)
     keys = [k for k in a.files if a[k].ndim >= 3]
     key = 'frames' if 'frames' in a.files else keys[0] if len(keys) == 1 else None
     if key is None: raise ValueError(f'{path}: which of {", ".join(a.files)} is the clip? Save it under the name "frames"')
-    return a[key], float(a['fps']) if 'fps' in a.files else np.nan, []
+    return _Source(a[key], float(a['fps']) if 'fps' in a.files else np.nan)
 
 # %% ../nbs/00_data.ipynb #4ad96e3b
 def _as_uint8(a, what):
@@ -432,60 +648,188 @@ def read_image(
         a = a.astype(int)
     return a, None if size == (1., 1.) else size, 1/step if step > 0 and 1/step < 1000 else np.nan   # 1 x 1 is what is written where nobody knew
 
+# %% ../nbs/00_data.ipynb #3eb39c44
+def _read_medical(path):
+    "Frames, rate and size of a pixel of a NIfTI or MetaImage file; a label map is refused"
+    a, pixel_mm, fps = read_image(path)
+    if a.max() < 16 and len(np.unique(a)) < 9: raise ValueError(f'{path}: holds only the numbers {", ".join(map(str, np.unique(a)))}: a label map, not pictures; `read_image(path, labels=True)` reads it')
+    return _Source(a, fps, info=[] if pixel_mm else ['a pixel of exactly 1 x 1 mm is what is written where nobody knew: it is not used; pass `pixel_mm` if it is true'], pixel_mm=pixel_mm)
+
 # %% ../nbs/00_data.ipynb #074f0b4e
-def _dicom_fps(ds):
-    "Frames a second of a DICOM data set; NaN where it does not say"
-    for key, rate in (('FrameTime', lambda v: 1000/v), ('FrameTimeVector', lambda v: 1000/np.mean([float(x) for x in v][1:])),
-                      ('CineRate', float), ('RecommendedDisplayFrameRate', float)):
+def _vector(v): return [float(x) for x in (v if hasattr(v, '__len__') and not isinstance(v, str) else [v])]
+
+def _dicom_rates(ds, n):
+    "Frames a second, and times or None, by each attribute of a DICOM data set that tells them in a believable way"
+    rates = {}
+    for key, rate in (('FrameTime', lambda v: 1000/float(v)), ('CineRate', float), ('EffectiveDuration', lambda v: n/float(v))):
         try: fps = rate(ds.get(key))
         except (TypeError, ValueError, ZeroDivisionError): continue
-        if 0 < fps < 1000: return fps
-    return np.nan
+        if 0 < fps < 1000: rates[key] = fps, None
+    try: steps = np.array(_vector(ds.get('FrameTimeVector')))/1000
+    except (TypeError, ValueError): return rates
+    steps = steps[1:] if len(steps) >= n else steps   # the first number belongs to no gap between frames
+    if len(steps) == n - 1 and n > 1 and (steps > 0).all(): rates['FrameTimeVector'] = _even_times(np.concatenate([[0], np.cumsum(steps)]), np.nan) if n > 2 else (1/steps[0], None)
+    return {k: v for k, v in rates.items() if 0 < v[0] < 1000}
+
+def _dicom_fps(ds, n):
+    "Frames a second (NaN where a DICOM data set does not say), times (None where evenly spaced) and notes"
+    rates, notes = _dicom_rates(ds, n), []
+    pointed = {0x00181063: 'FrameTime', 0x00181065: 'FrameTimeVector'}.get(int(ds.get('FrameIncrementPointer') or 0)) if not isinstance(ds.get('FrameIncrementPointer'), (list, tuple)) else None
+    order = [k for k in (pointed, 'FrameTimeVector', 'FrameTime', 'CineRate', 'EffectiveDuration') if k in rates]
+    if not order:
+        shown = ds.get('RecommendedDisplayFrameRate')
+        return np.nan, None, [f'the header gives only the rate at which to show it ({shown} a second), which need not be that of the recording: it is not used'] if shown else []
+    fps, times = rates[order[0]]
+    notes += _uneven_note(times)
+    others = [k for k in order[1:] if k in ('FrameTime', 'CineRate', 'FrameTimeVector') and abs(rates[k][0]/fps - 1) > .1]
+    if others: notes.append(f'{order[0]} says {fps:.4g} frames a second, {others[0]} {rates[others[0]][0]:.4g}: the first is used')
+    return fps, times, notes
 
 # %% ../nbs/00_data.ipynb #70602c93
-def _read_dicom(path):
-    "RGB or grey pictures, fps, notes and the data set of a DICOM cine"
+def _dicom_dataset(path):
+    "The data set of a DICOM file, also of one without its preamble"
     import pydicom
     from pydicom.errors import InvalidDicomError
-    from pydicom.pixels import apply_color_lut
-    try: ds = pydicom.dcmread(path)
-    except InvalidDicomError:
+    try: return pydicom.dcmread(path)
+    except InvalidDicomError: pass
+    try: ds = pydicom.dcmread(path, force=True)
+    except Exception: ds = {}
+    if not len(ds) or not {'Rows', 'Columns', 'PixelData'} <= {e.keyword for e in ds}:
         raise ValueError(f'{path}: not a DICOM file (nor a video, GIF or array known by its suffix): check what was copied') from None
-    if 'PixelData' not in ds: raise ValueError(f'{path}: no pictures in this DICOM file: it is cut short, or a report and not a cine; copy or choose again')
+    if 'TransferSyntaxUID' not in ds.file_meta:
+        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+        implicit, little = ds.original_encoding
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return ds
+
+def _video_in_dicom(ds):
+    "RGB pictures of an MPEG-2, MPEG-4 or HEVC stream inside a DICOM data set"
+    import tempfile
+    from pydicom.encaps import generate_frames
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d)/'stream.mp4'
+        path.write_bytes(next(generate_frames(ds.PixelData, number_of_frames=1)))
+        return np.stack(_read_video(path).pictures)
+
+def _really_rgb(ds):
+    "Whether an uncompressed picture that is called YBR holds RGB: tissue is grey, so its three colours are alike"
+    n = ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3
+    if ds.file_meta.TransferSyntaxUID.is_compressed or not str(ds.PhotometricInterpretation).startswith('YBR_FULL') or ds.BitsAllocated != 8 or len(ds.PixelData) < n: return False
+    a = np.frombuffer(ds.PixelData, np.uint8, n).astype(np.int16)
+    a = a.reshape(-1, 3) if not ds.get('PlanarConfiguration') else a.reshape(-1, 3, ds.Rows*ds.Columns).swapaxes(1, 2).reshape(-1, 3)
+    return np.abs(a[:, 1:] - a[:, :1]).mean() < np.abs(a[:, 1:] - 128).mean()   # chroma rests at 128
+
+# %% ../nbs/00_data.ipynb #1afd753f
+def _dicom_pixels(ds, path):
+    "Decoded pictures of a DICOM data set"
+    from pydicom.pixels import apply_color_lut
+    syntax = ds.file_meta.TransferSyntaxUID
+    if 'MPEG' in syntax.name or 'HEVC' in syntax.name: return _video_in_dicom(ds)
+    if _really_rgb(ds): ds.PhotometricInterpretation = 'RGB'
+    elif not syntax.is_compressed and ds.PhotometricInterpretation == 'YBR_FULL_422' and len(ds.PixelData) >= ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3: ds.PhotometricInterpretation = 'YBR_FULL'
+    plugin = 'pylibjpeg-openjpeg' if '2000' in syntax.name else 'pylibjpeg-rle' if 'RLE' in syntax.name else 'pylibjpeg-libjpeg'
     try: a = ds.pixel_array
     except Exception as e:
-        raise ValueError(f'{path}: its pictures cannot be decoded ({e}): is the file whole? A compressed one may need `pip install pylibjpeg pylibjpeg-libjpeg`') from e
-    kind = ds.PhotometricInterpretation
-    if kind == 'PALETTE COLOR': a = apply_color_lut(a, ds)
-    if kind == 'MONOCHROME1': a = a.max() - a
-    if a.ndim == 2 or (a.ndim == 3 and ds.SamplesPerPixel == 3): a = a[None]
-    return a, _dicom_fps(ds), [], ds
+        raise ValueError(f'{path}: its pictures cannot be decoded ({e}): is the file whole? {syntax.name} may need `pip install pylibjpeg {plugin}`') from e
+    if ds.PhotometricInterpretation == 'PALETTE COLOR': a = apply_color_lut(a, ds)
+    if ds.PhotometricInterpretation == 'MONOCHROME1': a = a.max() - a
+    return a[None] if a.ndim == 2 or (a.ndim == 3 and ds.SamplesPerPixel == 3) else a
+
+def _read_dicom(path):
+    "Pictures, rate and header of a DICOM cine"
+    ds = _dicom_dataset(path)
+    if 'DirectoryRecordSequence' in ds: return _read_dicom_folder(path.parent, _directory_files(ds, path))
+    if 'PixelData' not in ds: raise ValueError(f'{path}: no pictures in this DICOM file: it is cut short, or a report and not a cine; copy or choose again')
+    a = _dicom_pixels(ds, path)
+    fps, times, notes = _dicom_fps(ds, len(a))
+    return _Source(a, fps, [], notes, times, header=ds, aspect=1. if _tissue_regions(ds) else _said_size(ds)[1])
+
+# %% ../nbs/00_data.ipynb #48d194c6
+def _directory_files(ds, path):
+    "Files that a DICOMDIR lists"
+    listed = [path.parent.joinpath(*_names) for r in ds.DirectoryRecordSequence if (_names := r.get('ReferencedFileID')) and not isinstance(_names, str)]
+    listed += [path.parent/r.ReferencedFileID for r in ds.DirectoryRecordSequence if isinstance(r.get('ReferencedFileID'), str)]
+    return [p for p in listed if p.is_file()]
+
+def _dicom_headers(files):
+    "(path, header) of those files that are DICOM pictures"
+    import pydicom
+    found = []
+    for p in files:
+        if p.suffix.lower() in VIDEOS | STILLS | IMAGES | {'.gif', '.npy', '.npz', '.csv', '.txt'}: continue
+        try: ds = pydicom.dcmread(p, stop_before_pixels=True)
+        except Exception: continue
+        if 'Rows' in ds: found.append((p, ds))
+    return found
+
+def _read_dicom_folder(path, files):
+    "One recording of a folder, or of the files a DICOMDIR lists: a cine, or one file a frame"
+    contents = next((p for p in files if p.name.upper() == 'DICOMDIR'), None)
+    if contents: return _read_dicom(contents)
+    found = _dicom_headers(files)
+    cines = [p for p, ds in found if int(ds.get('NumberOfFrames') or 1) > 1]
+    series = {}
+    for p, ds in found: series.setdefault(ds.get('SeriesInstanceUID'), []).append((p, ds))
+    frames = [s for s in series.values() if len(s) > 1]
+    if len(cines) == 1 and len(found) == 1: return _read_dicom(cines[0])
+    if len(frames) == 1 and not cines and len(found) == len(frames[0]): return _frames_of_series(frames[0])
+    others = [*(p.name for p in cines), *(p.name for p in files if p.suffix.lower() in VIDEOS | IMAGES | {'.gif', '.dcm', '.npy', '.npz'} and p not in cines)]
+    if others or len(frames) > 1: raise ValueError(f'{path}: a folder of {max(len(others), len(frames))} recordings, not of frames: read them one by one, such as {path/sorted(others)[0] if others else frames[0][0][0]}; or put the frames of each into a folder of its own')
+    raise ValueError(f'{path}: no pictures in this folder (looked for {", ".join(sorted(STILLS))} and DICOM)')
+
+def _frames_of_series(series):
+    "A recording of one DICOM file a frame, in order"
+    key = next((k for k in ('InstanceNumber', 'TemporalPositionIdentifier', 'TriggerTime', 'ContentTime') if len({ds.get(k) for _, ds in series} - {None}) == len(series)), None)
+    if key is None: raise ValueError(f'{series[0][0].parent}: {len(series)} DICOM frames without an order (InstanceNumber is missing or repeats): name them in order and export them as pictures')
+    series = sorted(series, key=lambda s: float(s[1].get(key)))
+    whole = [_dicom_dataset(p) for p, _ in series]
+    a = np.concatenate([_dicom_pixels(ds, p) for ds, (p, _) in zip(whole, series)])
+    fps, times, notes = _dicom_fps(whole[0], len(a))
+    moments = [ds.get('TriggerTime') for ds in whole]
+    if not fps > 0 and None not in moments: fps, times = _even_times(np.array(moments, float)/1000, np.nan)
+    return _Source(a, fps, [], notes, times, header=whole[0], aspect=1. if _tissue_regions(whole[0]) else _said_size(whole[0])[1])
 
 # %% ../nbs/00_data.ipynb #7db9a8ce
 def _open_source(source, name):
-    "Pictures, fps, notes, DICOM data set or None, path or None, and name of whatever `read_clip` was given"
-    if not isinstance(source, (str, os.PathLike)): return np.asarray(source), np.nan, [], None, None, name or 'clip'
+    "The `_Source` of whatever `read_clip` was given"
+    if hasattr(source, 'detach'): source = source.detach().cpu().numpy()   # a tensor
+    if not isinstance(source, (str, os.PathLike)): return _Source(np.asarray(source), name=name or 'clip')
     path = Path(source).expanduser()
     if not path.exists(): raise FileNotFoundError(f'{path}: no such file or folder: check the path')
     if path.is_file() and not path.stat().st_size: raise ValueError(f'{path}: the file is empty (0 bytes): copy it again')
-    if path.is_file() and path.suffix.lower() in STILLS:
-        raise ValueError(f'{path}: one picture, and an ejection fraction needs a moving heart: give the video, or the folder of all its frames')
-    kinds = {**dict.fromkeys(VIDEOS, _read_video), '.gif': _read_gif, '.webp': _read_gif, '.npy': _read_array, '.npz': _read_array}
-    reader = _read_folder if path.is_dir() else kinds.get(path.suffix.lower(), _read_dicom)
-    try: pictures, fps, notes, *ds = reader(path)
+    kinds = {**dict.fromkeys(VIDEOS, _read_video), **dict.fromkeys(STILLS, _read_still), **dict.fromkeys(IMAGES, _read_medical),
+             '.gif': _read_animation, '.webp': _read_animation, '.apng': _read_animation, '.npy': _read_array, '.npz': _read_array}
+    reader = _read_folder if path.is_dir() else kinds.get(_suffix(path), _read_dicom)
+    try: found = reader(path)
     except (MemoryError, ImportError): raise
     except Exception as e:
         if str(e).startswith(str(path)): raise
         raise ValueError(f'{path}: cannot be read ({e}): it is damaged or not what its suffix says; copy it again') from e
-    return pictures, fps, list(notes), ds[0] if ds else None, path, name or path.stem
+    return replace(found, path=path, name=name or re.sub(r'\.nii$', '', path.stem), notes=list(found.notes))
+
+# %% ../nbs/00_data.ipynb #axes0001
+def _time_first(a, what):
+    "An array as (T, H, W) or (T, H, W, colours), where only one reading of its axes is possible"
+    if a.ndim == 3 and a.shape[-1] in (3, 4): raise ValueError(f'{what}: one colour picture {a.shape}; a clip has axes (T, H, W) or (T, H, W, 3)')
+    if a.ndim == 5 and 1 in a.shape[:2]: a = a[0] if a.shape[0] == 1 else a[:, 0]   # a batch of one, or one channel
+    if a.ndim == 4:
+        last, first, batch = (a.shape[i] in sizes for i, sizes in ((-1, (1, 2, 3, 4)), (1, (1, 3)), (0, (1, 3))))
+        if last + first + batch != 1 and not last:
+            raise ValueError(f'{what}: which axis of {a.shape} is time, which is colour? Give (T, H, W) or (T, H, W, 3): `np.moveaxis(a, i, 0)` puts axis i first, `a[i]` takes one of several clips')
+        if last: return a
+        return a[0] if a.shape[0] == 1 and not first else np.moveaxis(a, 1 if first else 0, -1)
+    if a.ndim != 3: raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {a.shape}')
+    h, w, t = a.shape
+    if h == w != t or t < min(h, w)/4 and max(h, w) < 4*min(h, w):   # as they stand, pictures of h x t would be strips
+        raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): `a.transpose(2, 0, 1)` puts time first, `a.transpose(2, 1, 0)` also turns (x, y) '
+                         f'into rows and columns; if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
+    return a
 
 # %% ../nbs/00_data.ipynb #8ca03ed3
 def _sound_frames(pictures, notes, what):
     "Grey frames, coloured pixels and notes: what is known of the pictures before looking for a sector"
     if isinstance(pictures, np.ndarray):
-        if pictures.ndim not in (3, 4): raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {pictures.shape}')
-        if pictures.ndim == 3 and pictures.shape[-1] in (3, 4): raise ValueError(f'{what}: one colour picture {pictures.shape}; a clip has axes (T, H, W) or (T, H, W, 3)')
-        pictures, more = _as_uint8(pictures, what)
+        pictures, more = _as_uint8(_time_first(pictures, what), what)
         notes = notes + more
     frames, coloured = _to_grey(pictures, what)
     if frames.max() == frames.min(): notes = notes + [f'every pixel of every frame is {frames.max()}: there is nothing to measure']
@@ -495,36 +839,61 @@ def _sound_frames(pictures, notes, what):
 
 # %% ../nbs/00_data.ipynb #a2f5e506
 def read_clip(
-    source, # path of an AVI, MP4, GIF, DICOM, .npy or .npz file or of a folder of frames; or an array (T, H, W[, 3])
+    source, # path of a video, GIF, DICOM, NIfTI, MetaImage, TIFF, .npy or .npz file or of a folder of frames; or an array or tensor (T, H, W[, 3])
     fps:float=None, # frames a second, where you know better than the file
     name:str=None, # default: the file's name without suffix
-    sector='auto', # 'auto': find it where the source is a scanner's screen; True: find it; False: leave the frame as it is; or a bool (H, W)
+    sector='auto', # 'auto': find it where the source is a scanner's screen; True: find it; 'left' or 'right': of two pictures; False: leave the frame as it is; or a bool (H, W)
+    pixel_mm:tuple=None, # (row, column) size of a pixel in mm, where you know better than the file
 ) -> Clip: # grey, a screen cropped to its sector
     "Read an ultrasound recording, whatever it comes in"
     if isinstance(source, Clip): return source
-    pictures, rate, notes, ds, path, name = _open_source(source, name)
-    frames, coloured, notes = _sound_frames(pictures, notes, str(path or name))
-    if path and len(frames) == 1: raise ValueError(f'{path}: one frame only: an ejection fraction needs a moving heart')
-    fps = float(rate if fps is None else fps)
-    if not fps > 0: fps, notes = np.nan, notes + ['the frame rate is unknown: times are in frames; pass `fps` if you know it']
-    clip = Clip(frames, fps, name, notes=tuple(notes))
-    screen = ds is not None or (path is not None and frames.shape[1] != frames.shape[2])
-    if isinstance(sector, np.ndarray): found = sector.astype(bool)
-    elif sector is True or (sector == 'auto' and screen and frames.max() > frames.min()): found = find_sector(frames, coloured)
-    else: return clip
-    return _cut_screen(clip, found, coloured, ds)
+    s = _open_source(source, name)
+    frames, coloured, notes = _sound_frames(s.pictures, list(s.notes), str(s.path or s.name))
+    if s.path and len(frames) == 1: raise ValueError(f'{s.path}: one frame only: an ejection fraction needs a moving heart')
+    rate, times = (s.fps, s.times) if fps is None else (float(fps), None)
+    notes = notes + list(s.info)
+    if not rate > 0: rate, notes = np.nan, notes + ['the frame rate is unknown: times are in frames; pass `fps` if you know it']
+    clip = Clip(frames, float(rate), s.name, pixel_mm=pixel_mm or s.pixel_mm, notes=tuple(notes), times=times)
+    screen = s.header is not None or (s.path is not None and frames.shape[1] != frames.shape[2])
+    if pixel_mm is None and abs(s.aspect - 1) > .02 and .2 < s.aspect < 5: clip, coloured = _squared_pixels(clip, coloured, s.aspect)
+    if isinstance(sector, np.ndarray): clip = _cut_screen(clip, coloured, sector.astype(bool))
+    elif sector in (True, 'left', 'right') or (sector == 'auto' and screen and frames.max() > frames.min()): clip = _cut_screen(clip, coloured, sector, s.header, str(s.path or s.name))
+    elif s.header is not None: clip = replace(clip, pixel_mm=_header_size(s.header))
+    return clip if pixel_mm is None else replace(clip, pixel_mm=tuple(map(float, pixel_mm)))
 
 # %% ../nbs/00_data.ipynb #d17ba1bb
-def _cut_screen(clip, found, coloured, ds):
+def _header_size(ds):
+    "(row, column) size of a pixel in mm that a DICOM header gives, unchecked: the frame is left as it is"
+    regions = _tissue_regions(ds)
+    return regions[0][1] if regions else _said_size(ds)[0]
+
+def _squared_pixels(clip, coloured, aspect):
+    "The clip with square pixels, of which only `aspect`, height over width, was known: the longer side is filled in"
+    h, w = clip.shape[1:]
+    h, w = (round(h*aspect), w) if aspect > 1 else (h, round(w/aspect))
+    frames = np.stack([cv2.resize(f, (w, h), interpolation=cv2.INTER_LINEAR) for f in clip.frames])
+    if coloured is not None: coloured = cv2.resize(coloured.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
+    note = f'pixels are {aspect:.3g} times as high as wide: pictures were drawn out from {clip.shape[1]}x{clip.shape[2]} to {h}x{w}'
+    return replace(clip, frames=frames, notes=(*clip.notes, note)), coloured
+
+def _cut_screen(clip, coloured, sector, ds=None, what='clip'):
     "The clip without the writing on the screen, cropped to its sector, with the pixel size of the DICOM header"
-    frames, (pixel_mm, inside, more) = clip.frames, (None, None, []) if ds is None else _dicom_region(ds, found)
-    if inside is not None and (found & inside).any(): found = found & inside
+    frames, pixel_mm, notes = clip.frames, clip.pixel_mm, []
+    often, seldom = _changes(frames)
+    if coloured is not None: coloured = coloured & ~often   # what flickers is tinted tissue, not writing
+    if isinstance(sector, np.ndarray): found = sector
+    elif ds is not None: found, pixel_mm, notes = _dicom_sector(ds, often, seldom, sector, what)
+    else:
+        fan = _chosen_fan(often, seldom, pixel_mm or (1, 1), sector, what)
+        found = np.ones(frames.shape[1:], bool) if fan is None else fan.mask(frames.shape[1:])
+        if fan is not None: notes = [_fan_note(fan)]
+    if not found.any(): found = np.ones(frames.shape[1:], bool)
     if coloured is not None and coloured.any():
         label = cv2.dilate(coloured.astype(np.uint8), np.ones((3, 3))) > 0
         frames = np.where(label, 0, frames).astype(np.uint8)
     t, b, l, r = _box(found)
-    more.append(f'sector found in rows {t} to {b - 1}, columns {l} to {r - 1} of {frames.shape[1]}x{frames.shape[2]}; all else is blanked')
-    return crop_to_sector(replace(clip, frames=frames, pixel_mm=pixel_mm, notes=clip.notes + tuple(more)), found)
+    notes = [*clip.notes, *notes, f'sector found in rows {t} to {b - 1}, columns {l} to {r - 1} of {frames.shape[1]}x{frames.shape[2]}; all else is blanked']
+    return crop_to_sector(replace(clip, frames=frames, pixel_mm=pixel_mm, notes=tuple(notes)), found)
 
 # %% ../nbs/00_data.ipynb #240cdb7b
 def example_dicom() -> Path: # a DICOM cine, 30 frames of 240x320
@@ -682,10 +1051,26 @@ def tracing_to_mask(
     "The mask that a tracing encloses"
     return polygon_mask(tracing_outline(lines), shape)
 
+# %% ../nbs/00_data.ipynb #a1e3f862
+def as_mask(
+    a, # bool, or numbers of which only 0 and 1, or only 0 and 255, occur; any shape
+    what:str='masks', # what to call it in the error
+) -> np.ndarray: # bool, True inside
+    "A mask as bool; refused where it says more than inside and outside"
+    a = np.asarray(a)
+    if a.dtype == bool: return a
+    if a.dtype.kind not in 'uif': raise ValueError(f'{what}: a mask is bool or 0 and 1, this is {a.dtype}')
+    if not ((a == 0) | (a == 1)).all() and not ((a == 0) | (a == 255)).all():
+        values = np.unique(a)
+        if values.dtype.kind == 'f' and (values != np.rint(values)).any(): raise ValueError(f'{what} hold values such as {values[values != np.rint(values)][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
+        shown = ', '.join(f'{v:g}' for v in values[:8]) + ', ...'*(len(values) > 8)
+        raise ValueError(f'{what} hold the values {shown}: a label map, not a mask; choose the cavity first, such as `labels == 1`')
+    return a > 0
+
 # %% ../nbs/00_data.ipynb #73885ffa
 def _contour(mask):
     "Outline (n, 2) x, y of the largest part of a mask, along the edges of its pixels"
-    k, m = 8, np.pad(np.asarray(mask, np.uint8), 1)
+    k, m = 8, np.pad(as_mask(mask, 'mask').astype(np.uint8), 1)
     if not m.any(): raise ValueError('an empty mask has no outline')
     big = cv2.resize(m*255, None, fx=k, fy=k, interpolation=cv2.INTER_LINEAR) >= 128
     parts, _ = cv2.findContours(big.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -841,12 +1226,25 @@ def truth(self:EchoNet) -> pd.DataFrame: # a row a clip
     return pd.read_csv(path, dtype={'FileName': str}).set_index('FileName') if path.exists() else None
 
 # %% ../nbs/00_data.ipynb #231dd3d9
+def _separator(path):
+    "What stands between the columns: a comma or, as spreadsheets of half the world write it, a semicolon or a tab"
+    with open(path, encoding='utf-8-sig', errors='replace') as f: head = f.readline()
+    return max(',;\t', key=head.count)
+
+def _decimal_points(df):
+    "Columns of text that are all numbers with decimal commas, as numbers"
+    for c in df.columns:
+        if c == 'FileName' or df[c].dtype.kind in 'uifb': continue
+        text = df[c].dropna().astype(str).str.strip()
+        if len(text) and text.str.fullmatch(r'-?\d+,\d+|-?\d+').all(): df[c] = pd.to_numeric(df[c].astype(str).str.strip().str.replace(',', '.'), errors='coerce')
+    return df
+
 def _read_table(path, needed, what):
     "A CSV with the columns it needs, or an error that says which is missing and what it may be called"
     if not path.exists():
-        deeper = next(iter(sorted(path.parent.glob(f'*/{path.name}'))), None) if path.parent.is_dir() else None
-        raise FileNotFoundError(f'{path}: missing. {what}' + (f' There is one in {deeper.parent}: pass that folder.' if deeper else ''))
-    try: df = pd.read_csv(path, dtype={'FileName': str})
+        deeper = sorted(path.parent.glob(f'*/{path.name}')) if path.parent.is_dir() else []
+        raise FileNotFoundError(f'{path}: missing. {what}' + (f' There is one in {" and in ".join(str(p.parent) for p in deeper[:3])}: pass that folder.' if deeper else ''))
+    try: df = _decimal_points(pd.read_csv(path, dtype={'FileName': str}, sep=_separator(path)))
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e: raise ValueError(f'{path}: cannot be read as a table ({e}): copy it again') from None
     others = {str(c).strip().lower(): c for c in df.columns if c not in [*needed, *_columns]}
     for c in needed:
@@ -869,33 +1267,44 @@ def _warn_skipped(path, skipped, what='skipped'):
     warnings.warn(f'{path}: {len({n for n, _ in skipped})} clips {what}:\n  ' + '\n  '.join(lines), stacklevel=3)
 
 # %% ../nbs/00_data.ipynb #3d9464cb
+def _clip_name(file):
+    "A clip's name: its file's without the suffix of a recording"
+    stem, dot, suffix = str(file).strip().rpartition('.')
+    return stem if dot and f'.{suffix.lower()}' in VIDEOS | {'.gif', '.webp', '.dcm', '.npy', '.npz'} else str(file).strip()
+
+def _split_name(split):
+    "TRAIN, VAL or TEST; of the folds 0 to 9 of EchoNet-Pediatric 8 is VAL and 9 is TEST"
+    text = re.sub(r'\.0$', '', str(split).strip().upper())
+    return {'8': 'VAL', '9': 'TEST'}.get(text, 'TRAIN') if text in list('0123456789') else text
+
 def _why_unusable(row, name, video, seen):
     "Why a row of FileList.csv cannot be used; None if it can"
     ef = pd.to_numeric(row.EF, errors='coerce')
     if name in seen: return 'listed twice in FileList.csv, the first row counts'
     if not 0 <= ef <= 100: return f'EF in FileList.csv is not a number from 0 to 100 ({row.EF!r}), correct or remove the row'
-    if str(row.Split).strip().upper() not in ('TRAIN', 'VAL', 'TEST'): return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
+    if _split_name(row.Split) not in ('TRAIN', 'VAL', 'TEST'): return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
     if video is None: return 'no such file in Videos, download it again or remove the row'
     if not video.stat().st_size: return 'its video is empty (0 bytes), download it again'
 
 # %% ../nbs/00_data.ipynb #0cbc2ea2
 def _usable_clips(path, df):
     "Rows of FileList.csv that can be used, with their videos; and (name, reason) of the others"
-    videos = {p.name: p for p in sorted((path/'Videos').iterdir())} if (path/'Videos').is_dir() else {}
+    files = sorted(p for p in (path/'Videos').iterdir() if not p.name.startswith('.')) if (path/'Videos').is_dir() else []
+    videos = {**{_clip_name(p.name): p for p in reversed(files)}, **{p.name: p for p in files}}   # by name, and by file
     if not videos: raise FileNotFoundError(f'{path/"Videos"}: no videos there, FileList.csv lists {len(df)}: unpack the whole data set')
     keep, skipped, seen = [], [], set()
     for row in df.itertuples(index=False):
-        name = re.sub(r'\.avi$', '', str(row.FileName).strip(), flags=re.I)
-        video = videos.get(f'{name}.avi') or videos.get(str(row.FileName).strip())
+        name = _clip_name(row.FileName)
+        video = videos.get(str(row.FileName).strip()) or videos.get(f'{name}.avi') or videos.get(name)
         why = _why_unusable(row, name, video, seen)
         seen.add(name)
         if why: skipped.append((name, why)); continue
-        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]), row.Split.strip().upper(), video))
+        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]), _split_name(row.Split), video))
     clips = pd.DataFrame(keep, columns=[*_columns, 'video']).set_index('FileName')
     clips[_columns[2:8]] = clips[_columns[2:8]].apply(pd.to_numeric, errors='coerce').astype(float)
     clips.loc[~(clips.FPS > 0), 'FPS'] = np.nan
     if 'Patient' in df:   # not in EchoNet-Dynamic, but in a folder of one's own: several clips of one patient belong together
-        patient = dict(zip((re.sub(r'\.avi$', '', str(n).strip(), flags=re.I) for n in df.FileName), df.Patient.astype(str)))
+        patient = dict(zip((_clip_name(n) for n in df.FileName), df.Patient.astype(str)))
         clips['Patient'] = [patient[n] for n in clips.index]
     return clips, skipped
 
@@ -911,17 +1320,31 @@ def _why_bad_tracing(lines, frame, row):
     if _polygon_area(tracing_outline(lines)) < 1: return f'a tracing encloses nothing (frame {frame:.0f})'
 
 # %% ../nbs/00_data.ipynb #7cee87b4
+def _polygon_lines(points):
+    "A polygon (n, 2), as EchoNet-Pediatric has it, in the form of a tracing: an axis, then chords whose ends are its corners"
+    if len(points) < 6 or not np.isfinite(points).all(): return np.full((1, 4), np.nan)
+    if len(points) % 2: points = np.concatenate([points, points[-1:]])
+    half = len(points)//2
+    chords = np.concatenate([points[:half], points[half:][::-1]], 1)
+    try: axis = np.concatenate(_axis(points))
+    except (ValueError, TypeError, np.linalg.LinAlgError): axis = np.concatenate([points[0], points[half - 1]])
+    return np.concatenate([axis[None], chords])
+
 def _usable_tracings(path, clips):
     "Tracings by clip and frame; and (name, reason) of those that cannot be used"
     tracings, skipped, numbers = {}, [], ['X1', 'Y1', 'X2', 'Y2', 'Frame']
     if not (path/'VolumeTracings.csv').exists():
         return {}, [(n, 'no VolumeTracings.csv, so nothing to learn a mask from; its EF is used') for n in clips.index]
-    df = _read_table(path/'VolumeTracings.csv', ['FileName', *numbers], '')
-    df['FileName'] = df.FileName.str.strip().str.replace(r'\.avi$', '', regex=True, case=False)
+    df = _read_table(path/'VolumeTracings.csv', [], '')
+    polygons = {'X', 'Y'} <= set(df.columns) and 'X1' not in df
+    if polygons: numbers = ['X', 'Y', 'Frame']
+    else: df = _read_table(path/'VolumeTracings.csv', ['FileName', *numbers], '')
+    df['FileName'] = df.FileName.map(_clip_name)
     df[numbers] = df[numbers].apply(pd.to_numeric, errors='coerce')
     rows = {r.Index: r for r in clips.itertuples()}
     for (name, frame), g in df[df.FileName.isin(rows)].groupby(['FileName', 'Frame'], sort=False, dropna=False):
-        lines = g[numbers[:4]].to_numpy(float)
+        lines = g[numbers[:-1]].to_numpy(float)
+        if polygons: lines = _polygon_lines(lines)
         why = _why_bad_tracing(lines, frame, rows[name])
         if why: skipped.append((name, why + ', it is not used'))
         else: tracings.setdefault(name, {})[int(frame)] = lines
@@ -947,7 +1370,9 @@ def read_echonet(
     if not path.is_dir():
         raise FileNotFoundError(f'{path}: no such folder. Get EchoNet-Dynamic from https://echonet.github.io/dynamic and unpack it there, '
                                 'or make phantoms: `echomotion phantom` (notebook 05_phantom)')
-    df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], 'A data set is a folder with FileList.csv, VolumeTracings.csv and Videos.')
+    needs = 'A data set is a folder with FileList.csv, VolumeTracings.csv and Videos.'
+    df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'Split'], needs)
+    if not df.Split.map(_split_name).eq('TRAIN').any() or not pd.to_numeric(df.Split, errors='coerce').notna().all(): df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], needs)
     clips, skipped = _usable_clips(path, df)
     tracings, more = _usable_tracings(path, clips)
     skipped += more

@@ -47,7 +47,7 @@ class Heart:
     wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
     shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.07, .19))
-    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 6))
+    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 7))
     defect: float        = _row(0., '', 'wall-motion defect: 0 none, 1 does not move, above 1 bulges', (0, 1.5))
     defect_s: float      = _row(.3, '', 'place of the defect: 0 apex to 1 base', (-.5, 1.5))
     defect_deg: float    = _row(180., '°', 'side of the defect: 180 septum, 0 lateral wall', (-360, 360))
@@ -77,9 +77,10 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
-                                (0, 8), (1, 4.5), clean=(1, 2))
+                                (0, 8),
+                                (.5, 3.5), clean=(.5, 1.5))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
-                                (0, 4), (.3, 2))
+                                (0, 4), (.5, 2.8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -103,7 +104,7 @@ class View:
     drift: float       = _row(2., 'mm', 'breathing and the hand that holds the probe', (0, 30), (0, 3.5))
     breath: float      = _row(.25, '/s', 'breathing rate', (0, 5), (.15, .4))
     apex_x: float      = _row(5., 'mm', 'sideways place of the apex under the probe', (-150, 150), (-14, 18))
-    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (10, 45))
+    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (15, 47))
     mirror: bool       = _row(False, '', 'LV on the left, as some laboratories show it', share=0.)
 
 # %% ../nbs/05_phantom.ipynb #6dbec364
@@ -136,7 +137,7 @@ class Scanner:
                               clean=(-48, -38), hard=(-44, -18))
     smoke: float       = _row(0., '', 'swirls in slow blood (spontaneous contrast)', (0, 1), (.05, .5),
                               clean=(0, 0), hard=(.1, .8), share=.15)
-    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -32),
+    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -36),
                               clean=(-70, -55), hard=(-56, -32))
     haze: float        = _row(.05, '', 'side lobes: share of the strong echoes smeared sideways', (0, 1), (.01, .18),
                               clean=(0, .03), typical=(.01, .15), hard=(.05, .3))
@@ -157,18 +158,18 @@ class Scanner:
     texture: float     = _row(4., 'dB', 'patchiness of the muscle', (0, 20), (2, 7))
     septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (0, 10))
     stripe: float      = _row(0., '', 'bright line in the middle of the septum', (0, 3), (.2, 1.6), share=.4)
-    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 26),
-                               clean=(0, 8))
-    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (6, 36), clean=(0, 10))
+    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 18),
+                               clean=(0, 6))
+    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (3, 26), clean=(0, 8))
     fade_outer: float  = _row(0., 'dB', 'how much weaker the walls of right heart and atria are', (-10, 50), (0, 26),
                               clean=(0, 8))
-    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 7),
+    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 5),
                               clean=(0, 2))
     side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart',
                               (-30, 30), (-6, 14))
     fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10),
-                              (-44, -11),
-                              clean=(-70, -44), typical=(-44, -14))
+                              (-44, -15),
+                              clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
@@ -501,7 +502,8 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     "How much of a valve leaflet lies at each sample, 0 to 1"
     h = sim.heart
     annulus = sim.lv.radius*(1 - h.base_taper)*(1 - .5*max(k, 0))
-    mitral = _to_line(rho, z, annulus, L, annulus*(.06 + .62*opening), L - (4 + 14*opening))
+    plane = L + 3   # readers draw on the ventricle's side of the valve
+    mitral = _to_line(rho, z, annulus, plane, annulus*(.06 + .62*opening), plane - (4 + 14*opening))
     thin = _f32(-.5/(.6*h.leaflet_mm)**2)
     leaf = np.exp(thin*mitral*mitral)
     tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening), .97*L - (3 + 11*opening))
@@ -539,7 +541,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
     lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
-    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)))
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)) + f(.6)*apical)
     fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
     outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
     amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
@@ -564,7 +566,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
-    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
+    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + (zb - 3)**2 + y*y*f(.3))*f(-.05)))
     if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
