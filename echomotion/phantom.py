@@ -77,8 +77,7 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
-                                (0, 8),
-                                (.5, 3.5), clean=(.5, 1.5))
+                                (0, 8), (.5, 3.5), clean=(.5, 1.5))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
                                 (0, 4), (.5, 2.8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
@@ -168,8 +167,7 @@ class Scanner:
     side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart',
                               (-30, 30), (-6, 14))
     fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10),
-                              (-44, -15),
-                              clean=(-70, -44), typical=(-44, -18))
+                              (-44, -15), clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
@@ -780,6 +778,7 @@ RHYTHMS = dict( # and how they beat
 # %% ../nbs/05_phantom.ipynb #71fe3b33
 def _uniform(*key):
     "A number from 0 to 1 that belongs to a key, such as (seed, 'gain'): a new row changes no other draw"
+    key = tuple(k if isinstance(k, str) else int(k) for k in key)   # a seed of NumPy's is the same seed
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=6).digest(), 'big')/2**48
 
 def _pick(table, u): # a name from SHAPES or RHYTHMS, by their shares
