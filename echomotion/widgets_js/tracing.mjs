@@ -135,7 +135,7 @@ function hold(model, panel, phase) {
 function render({model, el}) {
   el.classList.add('em-view');
   keepKeys();
-  const pictures = make('div', {class: 'em-pics'});
+  const pictures = make('div', {class: 'em-pics em-large'});
   el.append(pictures);
   const panels = PHASES.map(phase => {
     const name = `${phase.toLowerCase()}_panel`;
