@@ -532,7 +532,7 @@ def _strands(sim, x, y, z, d_inner, L, k):
 # %% ../nbs/05_phantom.ipynb #37484783
 def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, swirls):
     "Scatter amplitude at each sample (1: muscle across the beam), and how much of it is blood"
-    (x, y, z, xp), (rho, d_inner, d_outer, _, _) = place, radii
+    (x, y, z, _), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
     zb = z - f(L)
     la, rv, ra, aorta, width, reach = _chambers(sim, x, y, z, d_outer, L, k, systole)
