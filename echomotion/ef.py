@@ -318,7 +318,7 @@ def _mirror_helps(frames, model, margin=.01):
     sure = [_expected_dice(np.asarray(model.predict(frames[..., ::turn].copy()), np.float32)) for turn in (1, -1)]
     return -1 if sure[1] > sure[0] + margin else 1
 
-# %% ../nbs/03_ef.ipynb #41a7c3db
+# %% ../nbs/03_ef.ipynb #squaremm0001
 def _square_mm(h, w, pixel_mm):
     "Size (h, w) that makes a picture's pixels square: the side along which they are longer grows."
     row, col = _pixel_size(pixel_mm)
@@ -330,6 +330,7 @@ def _sized(images, shape):
     if images.shape[1:] == shape: return images
     return np.stack([cv2.resize(im, shape[::-1], interpolation=cv2.INTER_LINEAR) for im in images])
 
+# %% ../nbs/03_ef.ipynb #41a7c3db
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
                  model, # an `LVModel`: `predict(uint8 (N, S, S)) -> float32 (N, S, S)` and `config.size`
                  batch_size:int=32, # frames at a time
