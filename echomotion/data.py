@@ -822,7 +822,7 @@ def _time_first(a, what):
         return a[0] if a.shape[0] == 1 and not first else np.moveaxis(a, 1 if first else 0, -1)
     if a.ndim != 3: raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {a.shape}')
     h, w, t = a.shape
-    if h == w != t or t < min(h, w)/4 and max(h, w) < 4*min(h, w):   # as they stand, pictures of h x t would be strips
+    if h == w != t or max(w, t) > 2*min(w, t) and max(h, w) <= 2*min(h, w):   # as they stand, pictures of w x t would be strips
         raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): `a.transpose(2, 0, 1)` puts time first, `a.transpose(2, 1, 0)` also turns (x, y) '
                          f'into rows and columns; if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
     return a
