@@ -1651,7 +1651,7 @@ def restyle_batch(
     rng, # torch.Generator on the CPU
 ) -> object: # float tensor of the same shape
     "Give each picture of a batch the look of a scanner that does not exist: uneven gain, fog, shadow, grey curve, grain, noise"
-    import torch, torch.nn.functional as F
+    import torch
     x = images.as_subclass(torch.Tensor).cpu()
     def draw(low, high): return torch.rand(len(x), 1, 1, 1, generator=rng)*(high - low) + low
     def sometimes(share): return (torch.rand(len(x), 1, 1, 1, generator=rng) < share).to(x.dtype)

@@ -17,13 +17,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
-from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress, tracing_to_mask, whole_file,
-                             write_avi, write_echonet_csv)
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress,
+                             tracing_to_mask, whole_file, write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
 def _row(default, unit, meaning, allowed=None, wide=None, clean=None, typical=None, hard=None, views=None, share=None):
-    "A parameter, as a field of its dataclass; `allowed` and what it is drawn from are pairs (low, high); more than two: one of these"
+    "A parameter, as a field of its dataclass; ranges are (low, high), or more numbers to pick one from"
     drawn = dict(clean=clean or wide, typical=typical or wide, wide=wide, hard=hard or wide, views=views or wide)
     return field(default=default, metadata=dict(unit=unit, meaning=meaning, allowed=allowed, **drawn, share=share))
 
@@ -46,7 +47,7 @@ class Heart:
     wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
     shortening: float    = _row(.17, '', 'share of its length lost in systole at EF 60', (0, .35), (.07, .19))
-    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 6))
+    apex_lift: float     = _row(0., 'mm', 'how far the apex comes down in systole', (-5, 15), (0, 7))
     defect: float        = _row(0., '', 'wall-motion defect: 0 none, 1 does not move, above 1 bulges', (0, 1.5))
     defect_s: float      = _row(.3, '', 'place of the defect: 0 apex to 1 base', (-.5, 1.5))
     defect_deg: float    = _row(180., '°', 'side of the defect: 180 septum, 0 lateral wall', (-360, 360))
@@ -64,23 +65,28 @@ class Heart:
     phase: float         = _row(0., '', 'where in the beat the clip starts: 0 to 1', (0, 1), (0, 1))
     band: float          = _row(1., '', 'thickness of the moderator band in the right ventricle', (0, 2.5), (0, 1.8))
     papillary: float     = _row(1., '', 'size of the papillary muscles', (0, 2), (0, 1.8), typical=(0, 1.5))
-    papillary_deg: float = _row(55., '°', 'place of the lateral papillary muscle: 0 in the four-chamber plane', (-360, 360),
-                                (0, 65))
-    tendon: float        = _row(0., 'mm', 'thickness of a false tendon across the cavity: 0 none', (0, 4), (.4, 1.6), share=.3)
+    papillary_deg: float = _row(55., '°', 'place of the lateral papillary muscle: 0 in the four-chamber plane',
+                                (-360, 360), (0, 65))
+    tendon: float        = _row(0., 'mm', 'thickness of a false tendon across the cavity: 0 none', (0, 4), (.4, 1.6),
+                                share=.3)
     tendon_s: float      = _row(.25, '', 'place of the false tendon: 0 apex to 1 base', (0, 1), (.12, .5))
     trabeculae: float    = _row(1.2, 'mm', 'roughness of the inner wall', (0, 5), (.2, 2.6), typical=(.2, 2.2))
     leaflet_mm: float    = _row(1.4, 'mm', 'thickness of the valve leaflets', (.3, 4), (.8, 2.2))
-    hinge: float         = _row(0., '', 'brightness of the mitral annulus, where the leaflets hinge', (0, 4), (0, 1.6), share=.6)
+    hinge: float         = _row(0., '', 'brightness of the mitral annulus, where the leaflets hinge', (0, 4),
+                                (0, 1.6), share=.6)
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
-    trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle', (0, 8),
-                                (1, 4.5), clean=(1, 2))
-    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall', (0, 4), (.3, 2))
+    trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
+                                (0, 8), (.5, 3.5), clean=(.5, 1.5))
+    trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
+                                (0, 4), (.5, 2.8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
-SEGMENTS = {f'{level} {side}': dict(defect_s=s, defect_deg=deg) for level, s in (('apical', .15), ('mid', .5), ('basal', .82)) for side, deg in
-            (('lateral', 0.), ('anterior', 90.), ('septal', 180.), ('inferior', 270.))} # where a wall-motion defect lies, by the name of its segment
+SEGMENTS = {f'{level} {side}': dict(defect_s=s, defect_deg=deg)
+            for level, s in (('apical', .15), ('mid', .5), ('basal', .82))
+            for side, deg in (('lateral', 0.), ('anterior', 90.), ('septal', 180.), ('inferior', 270.))
+           } # where a wall-motion defect lies, by the name of its segment
 
 # %% ../nbs/05_phantom.ipynb #cf3c80fc
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class View:
     drift: float       = _row(2., 'mm', 'breathing and the hand that holds the probe', (0, 30), (0, 3.5))
     breath: float      = _row(.25, '/s', 'breathing rate', (0, 5), (.15, .4))
     apex_x: float      = _row(5., 'mm', 'sideways place of the apex under the probe', (-150, 150), (-14, 18))
-    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (10, 45))
+    apex_depth: float  = _row(28., 'mm', 'depth of the apex under the probe', (0, 120), (15, 47))
     mirror: bool       = _row(False, '', 'LV on the left, as some laboratories show it', share=0.)
 
 # %% ../nbs/05_phantom.ipynb #6dbec364
@@ -130,7 +136,7 @@ class Scanner:
                               clean=(-48, -38), hard=(-44, -18))
     smoke: float       = _row(0., '', 'swirls in slow blood (spontaneous contrast)', (0, 1), (.05, .5),
                               clean=(0, 0), hard=(.1, .8), share=.15)
-    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -32),
+    noise: float       = _row(-50., 'dB', 'electronic noise', (-150, 20), (-62, -36),
                               clean=(-70, -55), hard=(-56, -32))
     haze: float        = _row(.05, '', 'side lobes: share of the strong echoes smeared sideways', (0, 1), (.01, .18),
                               clean=(0, .03), typical=(.01, .15), hard=(.05, .3))
@@ -151,13 +157,18 @@ class Scanner:
     texture: float     = _row(4., 'dB', 'patchiness of the muscle', (0, 20), (2, 7))
     septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (0, 10))
     stripe: float      = _row(0., '', 'bright line in the middle of the septum', (0, 3), (.2, 1.6), share=.4)
-    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 26), clean=(0, 8))
-    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (6, 36), clean=(0, 10))
-    fade_outer: float  = _row(0., 'dB', 'how much weaker the walls of right heart and atria are', (-10, 50), (0, 26), clean=(0, 8))
-    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 7), clean=(0, 2))
-    side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart', (-30, 30), (-6, 14))
-    fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10), (-44, -11),
-                              clean=(-70, -44), typical=(-44, -14))
+    fade_lateral: float = _row(0., 'dB', 'how much weaker the lateral wall is than the septum', (-10, 50), (0, 18),
+                               clean=(0, 6))
+    fade_apex: float   = _row(0., 'dB', 'how much weaker the apex is', (-10, 50), (3, 26), clean=(0, 8))
+    fade_outer: float  = _row(0., 'dB', 'how much weaker the walls of right heart and atria are', (-10, 50), (0, 26),
+                              clean=(0, 8))
+    uneven: float      = _row(0., 'dB', "how much the wall's level wanders from place to place", (0, 20), (0, 5),
+                              clean=(0, 2))
+    side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart',
+                              (-30, 30), (-6, 14))
+    fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10),
+                              (-44, -15),
+                              clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
@@ -175,10 +186,11 @@ class Scanner:
 # %% ../nbs/05_phantom.ipynb #dace1f6f
 PARAMETERS = {f.name: dict(part=part.__name__, default=f.default, **f.metadata)
               for part in (Heart, View, Scanner) for f in fields(part)} # name -> what its row says
-LIMITS = {name: row['allowed'] for name, row in PARAMETERS.items() if row['allowed']} # the range allowed for each number
+# the range allowed for each number
+LIMITS = {name: row['allowed'] for name, row in PARAMETERS.items() if row['allowed']}
 
 def parameter_table(part:str=None # 'Heart', 'View' or 'Scanner'; None: all three
-    ) -> pd.DataFrame: # a row a parameter: unit, meaning, default, range allowed, range drawn by difficulty, share of clips
+    ) -> pd.DataFrame: # a row a parameter: unit, meaning, default, allowed, drawn from by difficulty, share of clips
     "What each parameter of the simulator is"
     return pd.DataFrame({k: row for k, row in PARAMETERS.items() if part in (None, row['part'])}).T.fillna('')
 
@@ -221,7 +233,8 @@ def volume_curve(t:np.ndarray, # float (T,), times in s
         pause = .62 if early[-1] else 1.35 if early[-2] else 1.   # an early beat, then a pause
         starts.append(starts[-1] + rr*max(.5, pause*(1 + heart.rr_var*rng.normal())))
     n, early = len(starts), np.array(early)
-    share = np.where(early, .55, np.where(np.roll(early, 1), 1.1, 1))   # an early beat throws out less, the next one more
+    # an early beat throws out less, the next one more
+    share = np.where(early, .55, np.where(np.roll(early, 1), 1.1, 1))
     esv = np.clip(heart.edv - stroke*share*(1 + heart.ef_var*rng.normal(size=n)), .08*heart.edv, .97*heart.edv)
     edv = np.maximum(heart.edv - .2*stroke*early + .5*stroke*heart.ef_var*rng.normal(size=n), esv + 1)
     volume = np.empty(len(t))
@@ -253,45 +266,59 @@ class Ventricle:
         tip = .7*h.wall_mm
         self.outer0 = (self.radius*oval*bulge + wall)*self.profile((self.s*self.length + tip)/(self.length + tip))
 
-    def _half_square(self, r): return float(.5*(self.weight*r**2).sum())
+# %% ../nbs/05_phantom.ipynb #5a10c401
+@patch
+def profile(self:Ventricle,
+            s:np.ndarray, # levels, 0 apex to 1 base
+    ) -> np.ndarray: # share of the largest radius there
+    "How wide the ventricle is at each level"
+    h = self.heart
+    apical = (1 - np.clip((h.widest - s)/h.widest, 0, 1)**h.bluntness)**(1/h.bluntness)
+    basal = 1 - h.base_taper*np.clip((s - h.widest)/(1 - h.widest), 0, 1.6)**2
+    return np.where(s < 0, 20*s, np.where(s < h.widest, apical, basal))
 
-    def profile(self, s): # share of the largest radius at s
-        h = self.heart
-        apical = (1 - np.clip((h.widest - s)/h.widest, 0, 1)**h.bluntness)**(1/h.bluntness)
-        basal = 1 - h.base_taper*np.clip((s - h.widest)/(1 - h.widest), 0, 1.6)**2
-        return np.where(s < 0, 20*s, np.where(s < h.widest, apical, basal))
+# %% ../nbs/05_phantom.ipynb #5a10c403
+@patch
+def _half_square(self:Ventricle, r): return float(.5*(self.weight*r**2).sum())
 
-    def _motion(self):
-        h = self.heart
-        around = np.angle(np.exp(1j*(self.theta - np.radians(h.defect_deg))))
-        scar = np.exp(-.5*((self.s - h.defect_s)/(.47*h.defect_width))**2 - .5*(around/(1.6*h.defect_width))**2)
-        return 1 + h.apex_squeeze*np.exp(-.5*(self.s/.3)**2) - h.defect*scar - 1.15*h.aneurysm*np.exp(-.5*(self.s/.28)**2)
+# %% ../nbs/05_phantom.ipynb #5a10c405
+@patch
+def _motion(self:Ventricle):
+    h = self.heart
+    around = np.angle(np.exp(1j*(self.theta - np.radians(h.defect_deg))))
+    scar = np.exp(-.5*((self.s - h.defect_s)/(.47*h.defect_width))**2 - .5*(around/(1.6*h.defect_width))**2)
+    aneurysm, squeeze = 1.15*h.aneurysm*np.exp(-.5*(self.s/.28)**2), h.apex_squeeze*np.exp(-.5*(self.s/.3)**2)
+    return 1 + squeeze - h.defect*scar - aneurysm
 
-    def contract(self,
-                 volume:float, # mL
-                 systole:float, # 0 end-diastole to 1 end-systole: how far the base has come down
-        ) -> tuple: # length mm, k, inner radii (n_s, n_theta) mm, outer radii mm
-        "The shape that holds exactly `volume`"
-        L = self.length*(1 - self.heart.shortening*self.heart.ef/60*systole)
-        a0, a2 = self._half_square(self.r0), self._half_square(self.r0*self.m)
-        a1 = float(.5*(self.weight*self.r0**2*self.m).sum())
-        k = (a1 - math.sqrt(max(a1**2 - a2*(a0 - volume*1e3/L), 0)))/a2
-        inner = np.where(self.s < 0, self.r0, self.r0*(1 - k*self.m))
-        muscle = np.maximum(self.outer0, 0)**2 - np.maximum(self.r0, 0)**2
-        outer = np.sqrt(np.maximum(np.maximum(inner, 0)**2 + muscle*self.length/L, 0))
-        return L, k, inner, np.where(self.outer0 < 0, self.outer0, outer)
+# %% ../nbs/05_phantom.ipynb #5a10c409
+@patch
+def contract(self:Ventricle,
+             volume:float, # mL
+             systole:float, # 0 end-diastole to 1 end-systole: how far the base has come down
+    ) -> tuple: # length mm, k, inner radii (n_s, n_theta) mm, outer radii mm
+    "The shape that holds exactly `volume`"
+    L = self.length*(1 - self.heart.shortening*self.heart.ef/60*systole)
+    a0, a2 = self._half_square(self.r0), self._half_square(self.r0*self.m)
+    a1 = float(.5*(self.weight*self.r0**2*self.m).sum())
+    k = (a1 - math.sqrt(max(a1**2 - a2*(a0 - volume*1e3/L), 0)))/a2
+    inner = np.where(self.s < 0, self.r0, self.r0*(1 - k*self.m))
+    muscle = np.maximum(self.outer0, 0)**2 - np.maximum(self.r0, 0)**2
+    outer = np.sqrt(np.maximum(np.maximum(inner, 0)**2 + muscle*self.length/L, 0))
+    return L, k, inner, np.where(self.outer0 < 0, self.outer0, outer)
 
-    def biplane(self,
-                volume:float, # mL
-                systole:float=0., # 0 end-diastole to 1 end-systole
-                rotations:tuple=(0, 90), # degrees of the two planes about the long axis; one: a single plane
-        ) -> float: # mL
-        "The volume that the method of disks finds from perfect outlines in planes through the long axis (Schiller 1989)"
-        L, k, inner, _ = self.contract(volume, systole)
-        s = (np.arange(20) + .5)/20
-        at = lambda deg: np.interp(s, self.s[:, 0], inner[:, round(deg/360*self.n_theta) % self.n_theta])
-        a, b = (at(d) + at(d + 180) for d in (rotations[0], rotations[-1]))
-        return float(np.pi/4*(a*b).sum()*L/20/1e3)
+# %% ../nbs/05_phantom.ipynb #5a10c40a
+@patch
+def biplane(self:Ventricle,
+            volume:float, # mL
+            systole:float=0., # 0 end-diastole to 1 end-systole
+            rotations:tuple=(0, 90), # degrees of the two planes about the long axis; one: a single plane
+    ) -> float: # mL
+    "The volume that disks find from perfect outlines in planes through the long axis (Schiller 1989)"
+    L, k, inner, _ = self.contract(volume, systole)
+    s = (np.arange(20) + .5)/20
+    at = lambda deg: np.interp(s, self.s[:, 0], inner[:, round(deg/360*self.n_theta) % self.n_theta])
+    a, b = (at(d) + at(d + 180) for d in (rotations[0], rotations[-1]))
+    return float(np.pi/4*(a*b).sum()*L/20/1e3)
 
 # %% ../nbs/05_phantom.ipynb #e1688130
 def _polar_grid(scanner, size):
@@ -474,7 +501,8 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     "How much of a valve leaflet lies at each sample, 0 to 1"
     h = sim.heart
     annulus = sim.lv.radius*(1 - h.base_taper)*(1 - .5*max(k, 0))
-    mitral = _to_line(rho, z, annulus, L, annulus*(.06 + .62*opening), L - (4 + 14*opening))
+    plane = L + 3   # readers draw on the ventricle's side of the valve
+    mitral = _to_line(rho, z, annulus, plane, annulus*(.06 + .62*opening), plane - (4 + 14*opening))
     thin = _f32(-.5/(.6*h.leaflet_mm)**2)
     leaf = np.exp(thin*mitral*mitral)
     tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening), .97*L - (3 + 11*opening))
@@ -505,14 +533,14 @@ def _strands(sim, x, y, z, d_inner, L, k):
 # %% ../nbs/05_phantom.ipynb #37484783
 def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, swirls):
     "Scatter amplitude at each sample (1: muscle across the beam), and how much of it is blood"
-    (x, y, z, xp), (rho, d_inner, d_outer, _, _) = place, radii
+    (x, y, z, _), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
     zb = z - f(L)
     la, rv, ra, aorta, width, reach = _chambers(sim, x, y, z, d_outer, L, k, systole)
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
     lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
-    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)))
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)) + f(.6)*apical)
     fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
     outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
     amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
@@ -537,7 +565,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
-    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + zb*zb + y*y*f(.3))*f(-.05)))
+    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + (zb - 3)**2 + y*y*f(.3))*f(-.05)))
     if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
@@ -677,7 +705,7 @@ def _whole_beats(volumes, heart):
     return [(ed, es) for ed, es in beats if volumes[ed] - volumes[es] > .7*heart.edv*heart.ef/100]
 
 def _measured_beat(volumes, heart):
-    "The frames (ED, ES) of the beat that the label is of: of the whole ones the middle one by its EF; of none the largest fall"
+    "The frames (ED, ES) of the labelled beat: of the whole ones the middle one by EF; of none the largest fall"
     beats = sorted(_whole_beats(volumes, heart), key=lambda beat: 1 - volumes[beat[1]]/volumes[beat[0]])
     if beats: return beats[len(beats)//2]
     fall = np.maximum.accumulate(volumes) - volumes
@@ -711,12 +739,14 @@ def render(heart:Heart, # what beats
     opening = cv2.GaussianBlur(np.sqrt(filling/max(filling.max(), 1e-3))[None], (0, 0), max(.02*scanner.fps, .3))[0]
     rng = np.random.default_rng([seed, 3])
     breath = 2*np.pi*(view.breath*t + rng.random())
-    hand = view.drift*(.075*np.cumsum(rng.normal(size=(n, 2)), 0) + np.stack([.4*np.sin(breath), np.sin(breath + .7)], 1))
+    hand = view.drift*(.075*np.cumsum(rng.normal(size=(n, 2)), 0)
+                       + np.stack([.4*np.sin(breath), np.sin(breath + .7)], 1))
     hand[:, 1] += heart.apex_lift*np.clip(systole, 0, 1)
     only = range(n) if only is None else only
     frames, masks = np.empty((len(only), size, size), np.uint8), np.empty((len(only), size, size), bool)
     course = np.column_stack([volumes, systole, opening, hand])
-    apart = np.gradient(course, axis=0)*.35*scanner.exposure if scanner.exposure and n > 1 else None   # the moments that blur into one frame
+    # the moments that blur into one frame
+    apart = np.gradient(course, axis=0)*.35*scanner.exposure if scanner.exposure and n > 1 else None
     for k, i in enumerate(only):
         moments = course[i:i + 1] if apart is None else course[i] + np.array([[-1], [0], [1]])*apart[i]
         frames[k], masks[k], _ = _frame(sim, i, moments.tolist())
@@ -735,8 +765,10 @@ SHAPES = dict( # families of hearts: their share, and what they change of the ra
     normal=dict(share=.4, edv=(60, 165), ef=(50, 72)),
     ischaemic=dict(share=.16, edv=(80, 190), ef=(28, 56),                          # one wall moves less
                    defect=(.3, 1.1), defect_s=(.05, .8), defect_deg=(0, 360), defect_width=(.4, 1)),
-    dilated=dict(share=.2, edv=(130, 300), ef=(10, 48), length_ratio=(1.3, 1.8), wall_mm=(6, 10), shortening=(.06, .18)),
-    hypertrophic=dict(share=.1, edv=(50, 130), ef=(45, 78), wall_mm=(12, 20), septum_ratio=(1, 1.6), papillary=(.5, 1.5)),
+    dilated=dict(share=.2, edv=(130, 300), ef=(10, 48), length_ratio=(1.3, 1.8), wall_mm=(6, 10),
+                 shortening=(.06, .18)),
+    hypertrophic=dict(share=.1, edv=(50, 130), ef=(45, 78), wall_mm=(12, 20), septum_ratio=(1, 1.6),
+                      papillary=(.5, 1.5)),
     aneurysm=dict(share=.06, edv=(110, 260), ef=(15, 45), aneurysm=(.3, 1), length_ratio=(1.35, 1.9)), # the apex bulges
     hyperdynamic=dict(share=.08, edv=(50, 95), ef=(65, 80), heart_rate=(75, 150)))
 RHYTHMS = dict( # and how they beat
@@ -746,7 +778,7 @@ RHYTHMS = dict( # and how they beat
 
 # %% ../nbs/05_phantom.ipynb #71fe3b33
 def _uniform(*key):
-    "A number from 0 to 1 that belongs to a key, such as (seed, 'gain'): a new row or another range changes no other draw"
+    "A number from 0 to 1 that belongs to a key, such as (seed, 'gain'): a new row changes no other draw"
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=6).digest(), 'big')/2**48
 
 def _pick(table, u): # a name from SHAPES or RHYTHMS, by their shares
@@ -759,7 +791,7 @@ def _between(values, u, whole): # a number from a pair (low, high), or one of mo
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e7
 def _sample(part, drawn, asked, *key):
-    "Values for the fields of `part`; an effect that is there only sometimes, and was not asked for, may keep its default"
+    "Values for the fields of `part`; an effect that is there only sometimes may keep its default"
     out = {}
     for f in fields(part):
         share = f.metadata['share'] if f.name not in asked else None
@@ -770,7 +802,8 @@ def _sample(part, drawn, asked, *key):
 
 def _draw_heart(seed, drawn, asked, shape):
     "A heart of a family, with its rhythm"
-    family, rhythm = SHAPES[shape or _pick(SHAPES, _uniform(seed, 'family'))], RHYTHMS[_pick(RHYTHMS, _uniform(seed, 'rhythm'))]
+    family = SHAPES[shape or _pick(SHAPES, _uniform(seed, 'family'))]
+    rhythm = RHYTHMS[_pick(RHYTHMS, _uniform(seed, 'rhythm'))]
     return Heart(**_sample(Heart, {**drawn, **family, **rhythm, **asked}, asked, seed))
 
 # %% ../nbs/05_phantom.ipynb #934e2f65
@@ -782,7 +815,8 @@ def _in_sector(lv, view, scanner):
     w = along*math.cos(tilt) - side*math.sin(tilt) + view.apex_depth
     angle = np.degrees(np.arctan2(-u if view.mirror else u, w)) - scanner.steer
     half_width = .48/scanner.zoom*scanner.depth*scanner.stretch/(1 - scanner.top)*(1 - 2*abs(scanner.shift))
-    return ((np.abs(angle) < scanner.sector/2 - 1) & (np.hypot(u, w) < .97*scanner.depth/max(scanner.zoom, 1)) & (np.abs(u) < half_width)).mean()
+    above = np.hypot(u, w) < .97*scanner.depth/max(scanner.zoom, 1)
+    return ((np.abs(angle) < scanner.sector/2 - 1) & above & (np.abs(u) < half_width)).mean()
 
 # %% ../nbs/05_phantom.ipynb #bf477cdb
 def _muscle_grey(scanner):
@@ -791,14 +825,17 @@ def _muscle_grey(scanner):
     return grey + scanner.s_curve*(grey*grey*(3 - 2*grey) - grey)
 
 def _check_recipe(difficulty, ranges=None, shape=None):
-    if difficulty not in DIFFICULTIES: raise ValueError(f'difficulty={difficulty!r}: choose one of {", ".join(DIFFICULTIES)}')
-    if shape is not None and shape not in SHAPES: raise ValueError(f'shape={shape!r}: choose one of {", ".join(SHAPES)}')
+    if difficulty not in DIFFICULTIES:
+        raise ValueError(f'difficulty={difficulty!r}: choose one of {", ".join(DIFFICULTIES)}')
+    if shape is not None and shape not in SHAPES:
+        raise ValueError(f'shape={shape!r}: choose one of {", ".join(SHAPES)}')
     unknown = set(ranges or {}) - set(LIMITS)
     if unknown: raise ValueError(f'ranges: no parameter named {", ".join(sorted(unknown))}')
     for name, pair in (ranges or {}).items():
         if np.shape(pair) != (2,): raise ValueError(f'ranges: {name}={pair!r} must be a pair (low, high)')
         low, high = LIMITS[name]
-        if not low <= pair[0] <= pair[1] <= high: raise ValueError(f'ranges: {name}={tuple(pair)} must rise and lie within {low} to {high}')
+        if not low <= pair[0] <= pair[1] <= high:
+            raise ValueError(f'ranges: {name}={tuple(pair)} must rise and lie within {low} to {high}')
 
 # %% ../nbs/05_phantom.ipynb #64499260
 def _draw_picture(seed, attempt, drawn, asked, lv):
@@ -831,7 +868,7 @@ def draw_parameters(seed:int, # same seed, same heart
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e9
 def _show_a_beat(heart, scanner, n, seed):
-    "The heart with a phase at which `n` frames show a whole beat: its own, or the first of 60 others; None where none does"
+    "The heart with a phase at which `n` frames show a whole beat: its own, or one of 60 others; else None"
     for k in range(60 if n/scanner.fps > 20/heart.heart_rate else 0):
         moved = heart if k == 0 else replace(heart, phase=_uniform(seed, 'phase', k))
         if _whole_beats(_clip_volumes(moved, scanner, n, seed), moved): return moved
@@ -864,7 +901,8 @@ def reader_tracing(mask:np.ndarray, # bool (H, W), the true cavity
     width = np.hypot(*half.T)[:, None]
     unit = half/np.maximum(width, 1e-6)
     n = len(a)
-    wave = lambda: np.convolve(rng.normal(size=n + 6), np.hanning(9)[1:-1], 'valid')[:n]/np.sqrt((np.hanning(9)[1:-1]**2).sum())
+    hann = np.hanning(9)[1:-1]/np.sqrt((np.hanning(9)[1:-1]**2).sum())
+    wave = lambda: np.convolve(rng.normal(size=n + 6), hann, 'valid')[:n]
     left, right = (np.maximum(width + px*(habit + waver*wave()[:, None]), .3) for _ in range(2))
     start, end = px*rng.normal(0, 1.2, 2)  # where the reader puts the two ends of the long axis
     slide = np.linspace(start, end, n)[:, None]*along
@@ -877,12 +915,13 @@ def reader_labels(phantom:Phantom, # what is read
                   rng:np.random.Generator, # the reader's hand and eye
                   habit:float=0., # pixels at 112 x 112 that this reader draws outside (+) or inside (-)
                   waver:float=.8, # pixels at 112 x 112 of wavering along the wall
-    ) -> dict: # ed and es (frames), masks bool (2, H, W), edv and esv (mL, by disks), ef (percent): what the reader would report
+    ) -> dict: # ed and es (frames), masks bool (2, H, W), edv and esv (mL, by disks), ef (percent), as reported
     "Choose end-diastole and end-systole, trace them and measure, as a person would"
     from echomotion.ef import disk_volume, ejection_fraction
     last = len(phantom.masks) - 1
     frames = [int(np.clip(f + rng.choice([-1, 0, 0, 0, 1]), 0, last)) for f in (phantom.ed, phantom.es)]
-    masks = np.stack([tracing_to_mask(reader_tracing(phantom.masks[f], rng, habit, waver), phantom.masks[f].shape) for f in frames])
+    masks = np.stack([tracing_to_mask(reader_tracing(phantom.masks[f], rng, habit, waver), phantom.masks[f].shape)
+                      for f in frames])
     edv, esv = (disk_volume(m, phantom.clip.pixel_mm) for m in masks)
     return dict(ed=frames[0], es=frames[1], masks=masks, edv=edv, esv=esv, ef=float(ejection_fraction(edv, esv)))
 
@@ -891,7 +930,7 @@ def _slower(scanner, fps): # the time in which a frame is made stays
     return replace(scanner, fps=fps, exposure=scanner.exposure*min(1, fps/scanner.fps))
 
 def _plan_clip(seed, difficulty, ranges, n_frames, beats):
-    "A heart, a view, a scanner and a number of frames that show a whole beat: another phase, else a longer or slower clip"
+    "Heart, view, scanner and a number of frames that show a whole beat: another phase, else a longer or slower clip"
     heart, view, scanner = draw_parameters(seed, difficulty, ranges)
     n = n_frames or int(np.clip(beats*60/heart.heart_rate*scanner.fps, 24, 120))
     while not (shown := _show_a_beat(heart, scanner, n, seed)):
@@ -911,17 +950,21 @@ def _write_clip(job):
     heart, view, scanner, n = _plan_clip(seed, difficulty, ranges, n_frames, beats=rng.uniform(1.15, 1.9))
     p = render(heart, view, scanner, size, n, seed, name)
     truth, ed, es = dict(asdict(heart), **asdict(view), **asdict(scanner)), p.ed, p.es
-    truth = dict(FileName=name, Seed=seed, Difficulty=difficulty, EF=p.ef, EDV=p.edv, ESV=p.esv, ED=ed, ES=es, PixelRowMM=p.clip.pixel_mm[0],
+    truth = dict(FileName=name, Seed=seed, Difficulty=difficulty, EF=p.ef, EDV=p.edv, ESV=p.esv, ED=ed, ES=es,
+                 PixelRowMM=p.clip.pixel_mm[0],
                  PixelColumnMM=p.clip.pixel_mm[1], **{f'param_{k}': v for k, v in truth.items()})
-    with whole_file(path/'Masks'/f'{name}.npz') as f: np.savez_compressed(f, bits=np.packbits(p.masks), shape=p.masks.shape)
+    with whole_file(path/'Masks'/f'{name}.npz') as f:
+        np.savez_compressed(f, bits=np.packbits(p.masks), shape=p.masks.shape)
     with whole_file(path/'Volumes'/f'{name}.npy') as f: np.save(f, p.volumes.astype(np.float32))
-    write_avi(path/'Videos'/f'{name}.avi', p.clip.frames, fps=50)  # EchoNet-Dynamic's files say 50 whatever the scanner did
+    # EchoNet-Dynamic's files say 50 whatever the scanner did
+    write_avi(path/'Videos'/f'{name}.avi', p.clip.frames, fps=50)
     habit, tracing = rng.normal(0, .5), {}
     for frame in (ed, es):
         seen = int(np.clip(frame + rng.choice([-1, 0, 0, 0, 1]), 0, n - 1))  # a reader's frame is not exact
         if seen in tracing: seen += 1 if seen < n - 1 else -1
         tracing[seen] = reader_tracing(p.masks[seen], rng, habit)
-    row = dict(FileName=name, EF=p.ef, ESV=p.esv, EDV=p.edv, FrameHeight=size, FrameWidth=size, FPS=scanner.fps, NumberOfFrames=n)
+    row = dict(FileName=name, EF=p.ef, ESV=p.esv, EDV=p.edv, FrameHeight=size, FrameWidth=size, FPS=scanner.fps,
+               NumberOfFrames=n)
     return row, tracing, truth
 
 # %% ../nbs/05_phantom.ipynb #f7afed7a
@@ -942,7 +985,7 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
                           n:dict=None, # clips a split; None: dict(TRAIN=600, VAL=48, TEST=48)
                           size:int=112, # pixels
                           seed:int=0, # same seed, same bytes, on any number of workers
-                          difficulty:str='typical', # a name of `DIFFICULTIES`: 'clean', 'typical', 'wide', 'hard' or 'views'
+                          difficulty:str='typical', # a name of `DIFFICULTIES`, such as 'hard'
                           n_frames:int=None, # frames a clip; None: 1.15 to 1.9 beats
                           ranges:dict=None, # name -> (low, high), to change single ranges
                           workers:int=None, # processes; None: one a core
@@ -951,9 +994,11 @@ def write_phantom_dataset(path:str, # folder to write; may hold part of the same
     "Write phantoms in the EchoNet-Dynamic layout; a second call goes on where the first one stopped"
     path, n = Path(path), n or dict(TRAIN=600, VAL=48, TEST=48)
     _check_recipe(difficulty, ranges)
-    claim_folder(path, 'phantoms', simulator=SIMULATOR, n=n, size=size, seed=seed, difficulty=difficulty, n_frames=n_frames, ranges=ranges)
+    claim_folder(path, 'phantoms', simulator=SIMULATOR, n=n, size=size, seed=seed, difficulty=difficulty,
+                 n_frames=n_frames, ranges=ranges)
     splits = [s for s, k in n.items() for _ in range(k)]
-    jobs = [(path, f'phantom{seed}_{i:05d}', seed*1_000_000 + i, size, n_frames, difficulty, ranges) for i in range(len(splits))]
+    jobs = [(path, f'phantom{seed}_{i:05d}', seed*1_000_000 + i, size, n_frames, difficulty, ranges)
+            for i in range(len(splits))]
     rows, tracings, truths = zip(*parallel_map(_clip_job, jobs, workers, progress, 'phantoms'))
     clips = pd.DataFrame(rows).assign(Split=splits)
     tracings = {row['FileName']: {int(k): np.array(v) for k, v in t.items()} for row, t in zip(rows, tracings)}
@@ -975,13 +1020,16 @@ def _beat_frames(seed, size, count, difficulty, ranges, name='phantom'):
 
 # %% ../nbs/05_phantom.ipynb #f8d1f966
 def _scribble(rng, size):
-    "A picture that no scanner made: noise of any grain, blobs, stripes, a bright disc; a ramp of light over it; half of them cut to a sector"
+    "A picture that no scanner made: noise, blobs, stripes or a disc under a ramp of light; half of them in a sector"
     noise = _blurred_noise(rng, size, float(np.exp(rng.uniform(-1.5, 2.5)))*size/112)
     y, x = np.mgrid[-1:1:size*1j, -1:1:size*1j]
     cx, cy, a, b = rng.uniform((-.5, -.5, .15, .15), (.5, .5, .7, .7))
     disc = noise*.3 + np.where(((x - cx)/a)**2 + ((y - cy)/b)**2 < 1, 1.2, -.8)
-    shapes = noise, np.abs(noise), np.sign(noise - rng.uniform(-1, 1.5)), np.broadcast_to(noise[:1] if rng.random() < .5 else noise[:, :1], noise.shape), disc
-    grey = rng.uniform(.05, .6) + rng.uniform(.03, .4)*shapes[rng.integers(len(shapes))] + rng.uniform(-.3, .3)*x + rng.uniform(-.3, .3)*y
+    blobs = np.sign(noise - rng.uniform(-1, 1.5))
+    stripes = np.broadcast_to(noise[:1] if rng.random() < .5 else noise[:, :1], noise.shape)
+    shapes = noise, np.abs(noise), blobs, stripes, disc
+    grey = rng.uniform(.05, .6) + rng.uniform(.03, .4)*shapes[rng.integers(len(shapes))]
+    grey = grey + rng.uniform(-.3, .3)*x + rng.uniform(-.3, .3)*y
     if rng.random() < .5: grey = np.where(_scan_conversion(Scanner(sector=rng.uniform(60, 110)), size)[2], grey, 0)
     return (np.clip(grey, 0, 1)*255).astype(np.uint8)
 
@@ -1030,7 +1078,8 @@ def write_phantom_frames(out:str, # folder of the frames
     for kind in kinds: _check_recipe(kind, ranges)
     claim_folder(out, 'frames of phantoms', simulator=SIMULATOR, size=size, count=count, ranges=ranges, empty=empty)
     kind = lambda i: 'empty' if empty and i % empty == empty - 1 else kinds[i % len(kinds)]
-    jobs = [(out, f'{kind(i)}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kind(i), ranges) for i, s in enumerate(splits)]
+    jobs = [(out, f'{kind(i)}{seed}_{i:05d}', s, seed*1_000_000 + i, size, count, kind(i), ranges)
+            for i, s in enumerate(splits)]
     rows = [r for rows in parallel_map(_few_frames, jobs, workers, progress, 'hearts') for r in rows]
     table = pd.DataFrame(rows, columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
     with whole_file(out/'frames.csv') as f: table.to_csv(f, index=False)
@@ -1049,13 +1098,15 @@ class PhantomBatches:
                  count:int=4, # pictures of each heart in a batch
         ):
         if bs % count: raise ValueError(f'bs={bs} must be a multiple of count={count}, the pictures of each heart')
-        self.n_batches, self.bs, self.size, self.seed, self.difficulty, self.ranges, self.count, self.epoch = n_batches, bs, size, seed, difficulty, ranges, count, 0
+        self.n_batches, self.bs, self.size, self.seed, self.count, self.epoch = n_batches, bs, size, seed, count, 0
+        self.difficulty, self.ranges = difficulty, ranges
     def __len__(self): return self.n_batches
     def __getitem__(self, i):
         import torch
         cv2.setNumThreads(1)
-        first = (self.epoch*self.n_batches + i)*(self.bs//self.count)
-        ps = [_beat_frames(int(self.seed*1_000_000 + 500_000 + first + k), self.size, self.count, self.difficulty, self.ranges) for k in range(self.bs//self.count)]
+        seed = self.seed*1_000_000 + 500_000 + (self.epoch*self.n_batches + i)*(self.bs//self.count)
+        ps = [_beat_frames(seed + k, self.size, self.count, self.difficulty, self.ranges)
+              for k in range(self.bs//self.count)]
         pictures, masks = np.concatenate([p.clip.frames for p in ps]), np.concatenate([p.masks for p in ps])
         return torch.from_numpy(pictures)[:, None], torch.from_numpy(masks.astype(np.uint8))
 
@@ -1093,8 +1144,10 @@ def _score(p, model):
     from echomotion.ef import clip_ef
     from echomotion.train import dice
     result = clip_ef(p.clip, model)
-    return dict(name=p.clip.name, dice=float(dice(result.masks, p.masks).mean()), dice_ed=float(dice(result.masks[p.ed], p.masks[p.ed])),
-                dice_es=float(dice(result.masks[p.es], p.masks[p.es])), ef_true=p.ef, ef=result.ef, area_ef=result.area_ef, doubts='; '.join(result.doubts))
+    return dict(name=p.clip.name, dice=float(dice(result.masks, p.masks).mean()),
+                dice_ed=float(dice(result.masks[p.ed], p.masks[p.ed])),
+                dice_es=float(dice(result.masks[p.es], p.masks[p.es])), ef_true=p.ef, ef=result.ef,
+                area_ef=result.area_ef, doubts='; '.join(result.doubts))
 
 def phantom_scores(model, # an `LVModel`
                    difficulty:str='typical', # a name of `DIFFICULTIES`
@@ -1102,17 +1155,27 @@ def phantom_scores(model, # an `LVModel`
                    seed:int=9, # of the clips: not the one of the training hearts
                    size:int=112, # pixels
                    progress:bool=True, # show a bar
-    ) -> pd.DataFrame: # a row a clip: dice (mean over its frames), dice_ed, dice_es, ef_true and ef (volume, percent), area_ef, doubts
+    ) -> pd.DataFrame: # a row a clip: dice (mean of frames), dice_ed, dice_es, ef_true, ef, area_ef (percent), doubts
     "Measure fresh phantoms with a network, as a user would measure a clip, and put the truth beside it"
-    seeds = show_progress(range(seed*1_000_000, seed*1_000_000 + n), comment=f'{difficulty} phantoms', progress=progress)
+    seeds = show_progress(range(seed*1_000_000, seed*1_000_000 + n), comment=f'{difficulty} phantoms',
+                          progress=progress)
     return pd.DataFrame([_score(phantom_clip(s, size, difficulty=difficulty), model) for s in seeds])
 
-# %% ../nbs/05_phantom.ipynb #19cb6527
-ARTEFACTS = {'none': {}, 'low gain': dict(gain=-16), 'high gain': dict(gain=10), 'noise': dict(noise=-32), 'haze': dict(haze=.35), 'near-field clutter': dict(clutter=2.5, clutter_mm=45),
-    'drop-out': dict(dropout=1.), 'rib shadow': dict(shadow=1.1, shadows=2), 'wide beam': dict(beam_deg=5., defocus=1.), 'attenuation': dict(attenuation=.14), 'gain error with depth': dict(tgc=9.),
-    'narrow dynamic range': dict(dyn_range=36), 'lung': dict(lung=1., background=-8), 'smoke': dict(smoke=1.), 'high-gain blood': dict(blood=-18), 'blur': dict(blur=1.6), 'motion blur': dict(exposure=1., persistence=.5),
-    'coarse JPEG': dict(jpeg=30), 'foreshortened': dict(foreshorten=18), 'off-axis': dict(offset=8), 'rotated plane': dict(rotation=30)} # one vice at a time: what it changes of the scanner or the view
+# %% ../nbs/05_phantom.ipynb #5a10c410
+ARTEFACTS = { # one vice at a time: what it changes of the scanner or the view
+    'none': {}, 'low gain': dict(gain=-16),
+    'high gain': dict(gain=10), 'noise': dict(noise=-32),
+    'haze': dict(haze=.35), 'near-field clutter': dict(clutter=2.5, clutter_mm=45),
+    'drop-out': dict(dropout=1.), 'rib shadow': dict(shadow=1.1, shadows=2),
+    'wide beam': dict(beam_deg=5., defocus=1.), 'attenuation': dict(attenuation=.14),
+    'gain error with depth': dict(tgc=9.), 'narrow dynamic range': dict(dyn_range=36),
+    'lung': dict(lung=1., background=-8), 'smoke': dict(smoke=1.),
+    'high-gain blood': dict(blood=-18), 'blur': dict(blur=1.6),
+    'motion blur': dict(exposure=1., persistence=.5), 'coarse JPEG': dict(jpeg=30),
+    'foreshortened': dict(foreshorten=18), 'off-axis': dict(offset=8),
+    'rotated plane': dict(rotation=30)}
 
+# %% ../nbs/05_phantom.ipynb #19cb6527
 def artefact_table(model, # an `LVModel`
                    n:int=12, # hearts, the same ones for each artefact
                    count:int=4, # frames of each
@@ -1126,7 +1189,8 @@ def artefact_table(model, # an `LVModel`
         scores = []
         for i in range(n):
             heart, view, scanner = draw_parameters(seed*1_000_000 + i, 'clean')
-            view, scanner = (replace(part, **{k: v for k, v in change.items() if hasattr(part, k)}) for part in (view, scanner))
+            view, scanner = (replace(part, **{k: v for k, v in change.items() if hasattr(part, k)})
+                             for part in (view, scanner))
             p = render(heart, view, replace(scanner, fps=20.), 112, max(count, int(20*60/heart.heart_rate)), seed + i)
             picked = np.linspace(0, len(p.masks) - 1, count).astype(int)
             scores.append(dice(model.predict(p.clip.frames[picked]) > .5, p.masks[picked]).mean())
@@ -1149,5 +1213,6 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     kinds = ('wide', 'wide', 'views', 'hard')
     own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2e-3)
     config = preset_config('quick', **{**own, **changes})
-    write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed, kinds, empty=21, workers=workers, progress=progress)
+    write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
+                         kinds, empty=21, workers=workers, progress=progress)
     return train_model(Path(out)/'frames', out, config, progress=progress)

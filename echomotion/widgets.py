@@ -13,19 +13,12 @@ from importlib.resources import files
 import anywidget, cv2, ipywidgets as widgets, numpy as np, torch
 from fastcore.basics import patch
 from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
-from .data import polygon_mask
-from .ef import (disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number, overlay,
-                           smooth_curve)
-from .phantom import Heart, Scanner, View, render, volume_curve
+from .data import OKABE_ITO, data_url, picture_bytes, polygon_mask, rgb_of
+from .ef import (disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number_text,
+                           overlay, smooth_curve)
+from .phantom import PARAMETERS, Heart, Scanner, View, render, volume_curve
 from .train import dice
 from fastai.callback.core import Callback
-
-# %% ../nbs/06_widgets.ipynb #d805bdae
-#| code-fold: true
-#| code-summary: "A frame as a JPEG"
-def _jpeg(rgb):
-    options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return cv2.imencode('.jpg', rgb[..., ::-1], options)[1].tobytes()
 
 # %% ../nbs/06_widgets.ipynb #c18dff73
 #| code-fold: true
@@ -42,7 +35,7 @@ def frame_jpeg(frame:np.ndarray, # uint8 (H, W), grey
     for line in np.nan_to_num([] if lines is None else lines):
         x1, y1, x2, y2 = np.round((line + .5) * scale - .5).astype(int).tolist()
         cv2.line(im, (x1, y1), (x2, y2), (240, 228, 66), 1, cv2.LINE_AA)
-    return _jpeg(im)
+    return picture_bytes(im, 'jpeg')
 
 # %% ../nbs/06_widgets.ipynb #34f30862
 #| code-fold: true
@@ -91,7 +84,7 @@ def _words(x, y, words, anchor='end'):
 
 def _ends(lo, hi, label):
     "The label above a curve, and its largest and smallest value at the side."
-    side = [_words(_LEFT - 5, 31, number(hi)), _words(_LEFT - 5, _HEIGHT - 13, number(lo))]
+    side = [_words(_LEFT - 5, 31, number_text(hi)), _words(_LEFT - 5, _HEIGHT - 13, number_text(lo))]
     return [*side, _words(_LEFT, 10, label, 'start')]
 
 def _svg(parts, label):
@@ -154,7 +147,7 @@ def _figure(panel, hidden=()):
     "A panel as HTML: its picture, with lines over it in the picture's pixels."
     (h, w), kind = panel['shape'], 'jpeg' if panel['picture'][:2] == b'\xff\xd8' else 'webp'
     lines = ''.join(f'<path class="em-{k}" d="{panel[k]}"/>' for k in _LINES if panel.get(k) and k not in hidden)
-    return (f'<figure><img alt="echocardiogram" src="data:image/{kind};base64,{_text(panel["picture"])}">'
+    return (f'<figure><img alt="echocardiogram" src="{data_url(panel["picture"], kind)}">'
             f'<svg viewBox="0 0 {w} {h}">{lines}</svg><figcaption>{panel.get("caption", "")}</figcaption></figure>')
 
 # %% ../nbs/06_widgets.ipynb #w06view1
@@ -242,7 +235,7 @@ def _frame_text(t, n, fps, curve=None, unit=''):
     "What a player says of frame `t`."
     said = f'frame {t} of {n} · {t / fps:.2f} s'
     if curve is None: return said
-    if np.isfinite(curve[t]): return f'{said} · {number(curve[t])} {unit}'
+    if np.isfinite(curve[t]): return f'{said} · {number_text(curve[t])} {unit}'
     return f"{said} · {'LV lost' if np.isfinite(curve).any() else 'no LV'}"
 
 # %% ../nbs/06_widgets.ipynb #992abb9c
@@ -358,11 +351,10 @@ def _twin(name, state, controls, width=336, note='', **page):
 #| code-fold: true
 #| code-summary: "Small pictures"
 def _webp(frame, quality=65, size=160):
-    "A frame (grey or BGR) as WebP, shrunk to `size` pixels where it is larger."
+    "A frame (grey or RGB) as WebP, shrunk to `size` pixels where it is larger."
     h, w = frame.shape[:2]; k = size / max(h, w)
     if k < 1: frame = cv2.resize(frame, (round(w * k), round(h * k)), interpolation=cv2.INTER_AREA)
-    options = [cv2.IMWRITE_WEBP_QUALITY, quality]
-    return cv2.imencode('.webp', np.ascontiguousarray(frame), options)[1].tobytes()
+    return picture_bytes(frame, 'webp', quality)
 
 # %% ../nbs/06_widgets.ipynb #ea64c34f
 #| code-fold: true
@@ -525,7 +517,7 @@ def _show(self:EFExplorer, name):
 def _table(self:EFExplorer):
     ed, es, rows = self.ed.value, self.es.value, [['', 'ED', 'ES', 'your EF', 'measured']]
     for word, (y, unit, measured) in self.curves.items():
-        rows.append([word, f'{number(y[ed])} {unit}', f'{number(y[es])} {unit}', f'{self._ef_by(word):.1f}%',
+        rows.append([word, f'{number_text(y[ed])} {unit}', f'{number_text(y[es])} {unit}', f'{self._ef_by(word):.1f}%',
                      f'{measured:.1f}%'])
     return rows
 
@@ -561,7 +553,7 @@ def _page_controls(self:EFExplorer, last):
 @patch
 def _record(self:EFExplorer, shown):
     "What the module needs to work out the table."
-    return [dict(word=word, words=[f'{number(v)} {unit}' for v in y[shown]], values=_numbers(y[shown], 4),
+    return [dict(word=word, words=[f'{number_text(v)} {unit}' for v in y[shown]], values=_numbers(y[shown], 4),
                  measured=f'{measured:.1f}%') for word, (y, unit, measured) in self.curves.items()]
 
 # %% ../nbs/06_widgets.ipynb #03c03faa
@@ -797,7 +789,7 @@ def _show(self:TracingExercise):
 @patch
 def _table(self:TracingExercise):
     unit = 'cubic pixels' if self.pixel_mm is None else 'mL'
-    row = lambda word, v, ef: [word, number(v['ED']), number(v['ES']), f'{ef:.1f}%']
+    row = lambda word, v, ef: [word, number_text(v['ED']), number_text(v['ES']), f'{ef:.1f}%']
     truth = [row('truth', self.true_volume, self.true_ef)] if self.show_truth.value else []
     scores = ['Dice with the truth', *(f"{self.dice[k]:.2f}" for k in ('ED', 'ES')), '']
     return [['', 'ED', 'ES', 'EF'], row(f'yours ({unit})', self.volume, self.ef), *truth, scores]
@@ -815,7 +807,7 @@ def static(self:TracingExercise) -> str: # HTML
     state = dict(panels, tracings=dict(ED=first, ES=first), shape=list(self.truth['ED'].shape), points=list(HANDLES),
                  chosen=['ED', 4], show_truth=False, table=self._page_table())
     mm, unit = ((1., 1.), 1) if self.pixel_mm is None else (np.round(self.pixel_mm, 5).tolist(), 1000)
-    true = ['truth', *map(number, self.true_volume.values()), f'{self.true_ef:.1f}%']
+    true = ['truth', *map(number_text, self.true_volume.values()), f'{self.true_ef:.1f}%']
     return _twin('tracing', state, self._page_controls(), 560, _TRACE_HOW, truth=bits, mm=mm, unit=unit, true_row=true)
 
 # %% ../nbs/06_widgets.ipynb #6de675c5
@@ -939,7 +931,7 @@ def show(self:_Run):
     k, view = min(self.epoch.value, len(self.rows)), self.view
     with view.hold_sync():
         view.curves = self._charts(k, range(len(self.rows) + 1))
-        if k: view.text, view.panel = self._says(k - 1), self._panel(k - 1, _jpeg)
+        if k: view.text, view.panel = self._says(k - 1), self._panel(k - 1, lambda rgb: picture_bytes(rgb, 'jpeg'))
 
 # %% ../nbs/06_widgets.ipynb #77684a68
 #| code-fold: true
@@ -949,7 +941,7 @@ def static(self:_Run) -> str: # HTML
     "The run for a page without a kernel: a slider over the epochs."
     if not self.rows: return '<p class="em-twin">no epoch has been trained yet</p>'
     shown = _thinned(len(self.rows), (len(self.rows) - 1,), 16)
-    small = lambda rgb: _webp(rgb[..., ::-1], 70, 480)
+    small = lambda rgb: _webp(rgb, 70, 480)
     answers, last = [dict(text=self._says(i), panel=self._panel(i, small)) for i in shown], len(shown) - 1
     curves = self._charts(len(self.rows), [i + 1 for i in shown])
     control = [[dict(kind='range', name='epoch', label='epoch', last=last)]]
@@ -1052,20 +1044,26 @@ def _two_outlines(frame, found, true, scale):
     im = overlay(frame, found, scale=scale)
     big = cv2.resize(true.astype(np.uint8) * 255, im.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     rings, _ = cv2.findContours((big > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(im, rings, -1, (230, 159, 0), 1)
+    return cv2.drawContours(im, rings, -1, rgb_of(OKABE_ITO['orange']), 1)
 
 # %% ../nbs/06_widgets.ipynb #3a6ebd04
 #| code-fold: true
 #| code-summary: "The knobs"
-KNOBS = dict( # name: (part, word, lowest, highest, step, unit)
-    ef=('heart', 'EF', 10, 80, 1, '%'),
-    heart_rate=('heart', 'heart rate', 40, 160, 1, '/min'),
-    foreshorten=('view', 'plane misses apex by', -30, 30, 1, '°'),
-    rotation=('view', 'plane turned by', 0, 120, 2, '°'),
-    tilt=('view', 'axis leans by', -40, 40, 1, '°'),
-    depth=('scanner', 'depth', 120, 240, 2, 'mm'),
-    gain=('scanner', 'gain', -25, 15, 1, 'dB'),
-    shadow=('scanner', 'rib shadow', 0, 1.6, .05, '')) # what `PhantomKnobs` turns
+_STEPS = dict( # name: (lowest, highest, step)
+    ef=(10, 80, 1),
+    heart_rate=(40, 160, 1),
+    foreshorten=(-30, 30, 1),
+    rotation=(0, 120, 2),
+    tilt=(-40, 40, 1),
+    depth=(120, 240, 2),
+    gain=(-25, 15, 1),
+    shadow=(0, 1.6, .05))
+
+def _knob_spec(name): # part, word, lowest, highest, step, unit
+    row = PARAMETERS[name]
+    return row['part'].lower(), row['meaning'].split(':')[0], *_STEPS[name], row['unit']
+
+KNOBS = {name: _knob_spec(name) for name in _STEPS} # what `PhantomKnobs` turns
 
 # %% ../nbs/06_widgets.ipynb #w06knob1
 #| code-fold: true

@@ -39,7 +39,7 @@ import sys
 from importlib.metadata import version, PackageNotFoundError
 import echomotion
 assert echomotion.__file__.startswith(sys.argv[1]), f'not the installed package: {echomotion.__file__}'
-names = 'echomotion torch torchvision fastai fastcore numpy pandas opencv-python pillow matplotlib scikit-learn pydicom ipywidgets'
+names = 'echomotion torch torchvision fastai fastcore numpy pandas opencv-python pillow matplotlib scikit-learn pydicom ipywidgets anywidget'
 print('  ' + '  '.join(f'{n} {version(n)}' for n in names.split()))
 for n in ('nbdev', 'execnb', 'jupyterlab'):
     try: sys.exit(f'{n} {version(n)} came along: a development requirement among those of users')

@@ -97,7 +97,7 @@ def jupyter_lab(folder, home):
                                   preexec_fn=end_with_parent)
     lab = Lab(port, token, log, folder)
     try:
-        deadline = time.time() + 60
+        deadline = time.time() + 180   # a machine with much to do takes its time
         while True:
             if server.poll() is not None or time.time() > deadline:
                 raise RuntimeError(f'JupyterLab did not start:\n{log.read_text()[-3000:]}')

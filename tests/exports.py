@@ -111,10 +111,16 @@ def asserts(source):
     return bool(re.search(r'^\s*(test_\w+\(|assert\b)', source, re.M) or re.search(r'\bexpect_\w+\(', source))
 
 
+def grows(source, names):
+    "Does a cell add methods to one of the classes `names` by @patch? Then it is a part of the definition"
+    return is_export(source) and any(re.search(rf'^@patch.*\ndef \w+\(self:{n}\b', source, re.M) for n in names)
+
+
 def used(cells, i, names):
     "Whether a cell within reach of cell `i` is an example of one of `names`, and whether one asserts something of it"
     known, example, asserted = set(names), False, False
-    for cell in cells[i+1:i+1+REACH]:
+    after = [c for c in cells[i+1:] if not grows(c['source'], names)]
+    for cell in after[:REACH]:
         source = cell['source']
         if names_in(source) & known and not is_export(source): example, asserted = True, asserted or asserts(source)
         known |= made_with(source, known)

@@ -172,7 +172,7 @@ def test_training_monitor_goes_back_through_the_epochs(course):
 
 def test_every_knob_of_the_phantom(course):
     page, _ = course
-    picture, says = watch(page, '.em-knobs')
+    picture, says = watch(page, '.em-knobs', text='table, .em-curve')
     page.locator('.em-knobs button:has-text("reset")').click()
     page.wait_for_timeout(500)
     handles = page.locator('.em-knobs .noUi-handle')
@@ -229,16 +229,16 @@ def test_arrow_keys_stay_with_the_widget(course):
     "JupyterLab selects the next cell on ArrowDown; not while a widget has the focus"
     page, _ = course
     selected = lambda: page.evaluate('window.jupyterapp.shell.currentWidget.content.activeCellIndex')
-    page.locator('.em-knobs .em-curve').first.focus()
-    was = selected()
-    for _ in range(3): page.keyboard.press('ArrowDown')
-    page.locator('.em-player figure').first.focus()
-    for _ in range(3): page.keyboard.press('ArrowDown')
-    assert selected() == was
+    for part in ('.em-knobs .em-curve', '.em-player figure', '.em-player .noUi-handle', '.em-tracing g'):
+        page.locator(part).first.focus()
+        was = selected()
+        for _ in range(3): page.keyboard.press('ArrowDown')
+        assert selected() == was, part
 
 
 def test_live_widgets_on_a_narrow_page(course):
     page, _ = course
+    page.evaluate('window.jupyterapp.shell.collapseLeft()')
     page.set_viewport_size(dict(width=390, height=800))
     page.wait_for_timeout(500)
     for name in ('player', 'explorer', 'tracing', 'monitor', 'knobs'):

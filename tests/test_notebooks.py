@@ -76,8 +76,8 @@ def test_readme_is_in_step_with_the_index(tree):
 
 @pytest.mark.parametrize('what', ['echomotion', 'nbs', 'tests', 'scripts'])
 def test_names_are_known_and_used(what):
-    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too"
-    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--output-format', 'concise', what)
+    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too. F811 cannot see `@patch`, which gives several classes a method of one name"
+    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--ignore', 'F811', '--output-format', 'concise', what)
     assert done.returncode == 0, done.stdout
 
 

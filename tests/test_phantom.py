@@ -69,7 +69,7 @@ def test_every_row_of_the_table_is_whole():
         assert row['meaning'], name
         if row['allowed']: assert row['allowed'][0] <= row['default'] <= row['allowed'][1], name
         else: assert isinstance(row['default'], bool), f'{name}: a number needs a range allowed'
-        assert row['share'] is None or 0 < row['share'] < 1, name
+        assert row['share'] is None or 0 <= row['share'] < 1, name
 
 
 def test_every_number_can_be_set_by_its_range():
@@ -93,7 +93,7 @@ def test_what_is_there_only_sometimes_is_there_as_often_as_the_table_says():
     for name, row in PARAMETERS.items():
         if row['share'] is None: continue
         there = np.mean([getattr(part, name) != row['default'] for parts in drawn for part in parts if hasattr(part, name)])
-        assert abs(there - row['share']) < 4*np.sqrt(row['share']*(1 - row['share'])/n), (name, there)
+        assert abs(there - row['share']) <= 4*np.sqrt(row['share']*(1 - row['share'])/n), (name, there)
 
 
 # ---------------------------------------------------------------- the beat that the label is of
@@ -125,7 +125,7 @@ def test_in_fibrillation_the_label_is_of_a_beat_that_is_shown_which_may_be_far_f
 def test_an_ectopic_beat_is_not_labelled_but_the_strong_one_after_it_may_be():
     pairs = [labelled(s, ectopic=(.1, .35), rr_var=(0, 0), ef_var=(0, 0)) for s in range(200)]
     ratio = np.array([ef/heart.ef for heart, ef in pairs])                       # early beats throw out .55 of the others' volume, late ones 1.1
-    assert .98 < ratio.min() and 1.05 < ratio.max() < 1.12
+    assert .95 < ratio.min() and 1.05 < ratio.max() < 1.12
 
 
 def test_a_fall_that_the_clips_edge_cuts_off_is_not_labelled():

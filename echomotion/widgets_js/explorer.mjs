@@ -46,14 +46,15 @@ function render({model, el}) {
   return () => panels.forEach(panel => panel.clear());
 }
 
-const percent = (large, small) => large > 0 && small !== null ? `${((large - small) / large * 100).toFixed(1)}%` : 'nan%';
+const percent = (large, small) =>
+  large > 0 && small !== null ? `${((large - small) / large * 100).toFixed(1)}%` : 'nan%';
 
 // Without a kernel: the frames that the page keeps, and EF from their volumes and areas.
 export function alone(model, page) {
   for (const name of ['ed', 'frame', 'es']) {
     follow(model, [name], () => {
-      const frame = page.frames[model.get(name)];
-      model.set(`${name}_panel`, {...frame, caption: `${name === 'frame' ? '' : name.toUpperCase() + ', '}${frame.caption}`});
+      const frame = page.frames[model.get(name)], word = name === 'frame' ? '' : `${name.toUpperCase()}, `;
+      model.set(`${name}_panel`, {...frame, caption: word + frame.caption});
     });
   }
   follow(model, ['ed', 'es'], () => {

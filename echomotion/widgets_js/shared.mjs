@@ -111,13 +111,14 @@ export class Curve {
 }
 
 // Mouse and finger: `start` says what is held (null: nothing), `move` follows the hand until it lets go.
+// What has an element of its own (`held.el`) keeps the focus, so that the arrow keys go on where the hand stopped.
 export function drag(el, start, move) {
   let held = null;
   el.addEventListener('pointerdown', event => {
     held = start(event);
     if (held === null) return;
     event.preventDefault();
-    el.setPointerCapture(event.pointerId);
+    (held.el || el).setPointerCapture(event.pointerId);
     move(event, held);
   });
   el.addEventListener('pointermove', event => { if (held !== null) move(event, held); });
@@ -165,7 +166,7 @@ export function table(model, el, strong) {
   });
 }
 
-// --- A page without a kernel: controls of the page's own in place of ipywidgets, a table of answers in place of Python.
+// --- A page without a kernel: controls of its own in place of ipywidgets, a table of answers in place of Python.
 
 // What a widget's module needs of a model.
 class Page {
@@ -242,8 +243,8 @@ export function standAlone({render, alone}, boxes, page) {
     view.replaceChildren();
     alone(model, page);
     render({model, el: view});
-    const rows = page.controls.map(row => make('div', {class: 'em-row'}, ...row.flatMap(c => CONTROLS[c.kind](model, c))));
-    view.after(make('div', {class: 'em-controls'}, ...rows));
+    const row = controls => make('div', {class: 'em-row'}, ...controls.flatMap(c => CONTROLS[c.kind](model, c)));
+    view.after(make('div', {class: 'em-controls'}, ...page.controls.map(row)));
   }
 }
 

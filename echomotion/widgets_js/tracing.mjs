@@ -107,14 +107,15 @@ function hold(model, panel, phase) {
   };
   const hand = event => {
     const box = panel.svg.getBoundingClientRect();
-    return [(event.clientX - box.left) / box.width * width - 0.5, (event.clientY - box.top) / box.height * height - 0.5];
+    const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+    return [x * width - 0.5, y * height - 0.5];
   };
   const start = event => {
     const [x, y] = hand(event), points = model.get('tracings')[phase];
     const far = points.map(p => Math.hypot(p[0] - x, p[1] - y)), i = far.indexOf(Math.min(...far));
     if (far[i] > REACH * width) return null;
     dots[i].focus({preventScroll: true});
-    return {i, dx: points[i][0] - x, dy: points[i][1] - y};
+    return {i, el: dots[i], dx: points[i][0] - x, dy: points[i][1] - y};
   };
   drag(panel.svg, start, (event, {i, dx, dy}) => {
     const [x, y] = hand(event);
@@ -135,7 +136,7 @@ function hold(model, panel, phase) {
 function render({model, el}) {
   el.classList.add('em-view');
   keepKeys();
-  const pictures = make('div', {class: 'em-pics'});
+  const pictures = make('div', {class: 'em-pics em-large'});
   el.append(pictures);
   const panels = PHASES.map(phase => {
     const name = `${phase.toLowerCase()}_panel`;
