@@ -374,7 +374,9 @@ def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
     pixel = regions[0][1] if regions else spacing or (1, 1)
     whole = _fitted_fan(often, seldom, pixel)
     if whole is None: return np.ones(shape, bool), spacing, notes
-    matches = [(mm, *m) for box, mm in regions if (m := _matching_region(box, often, seldom, whole, pixel))]
+    fans = regions and _two_fans(often, seldom, pixel, whole) or [whole]
+    found = [(mm, [m for f in fans if (m := _matching_region(box, often, seldom, f, pixel))]) for box, mm in regions]
+    matches = [(mm, *m[0]) for mm, m in found if m]
     if len(matches) > 1 and side not in ('left', 'right') and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches):
         raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
     if matches:
@@ -820,7 +822,7 @@ def _time_first(a, what):
         return a[0] if a.shape[0] == 1 and not first else np.moveaxis(a, 1 if first else 0, -1)
     if a.ndim != 3: raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {a.shape}')
     h, w, t = a.shape
-    if h == w != t or t < min(h, w)/4 and max(h, w) < 4*min(h, w):   # as they stand, pictures of h x t would be strips
+    if h == w != t or max(w, t) > 2*min(w, t) and max(h, w) <= 2*min(h, w):   # as they stand, pictures of w x t would be strips
         raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): `a.transpose(2, 0, 1)` puts time first, `a.transpose(2, 1, 0)` also turns (x, y) '
                          f'into rows and columns; if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
     return a
