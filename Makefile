@@ -49,7 +49,7 @@ bench: $(STAMP) ## speed of clip to EF, training and phantom, as a table and JSO
 	@$(BIN)/echomotion bench --out '$(BENCH)' $(ARGS)
 
 export: $(STAMP) ## after editing notebooks: clean them, write the library and the README
-	@$(BIN)/nbdev_clean && $(BIN)/nbdev_export && $(BIN)/python scripts/readme.py
+	@$(BIN)/nbdev_clean && $(BIN)/python scripts/clear_answers.py && $(BIN)/nbdev_export && $(BIN)/python scripts/readme.py
 
 clean: ## remove the environment and what was built; runs/ stays
 	@rm -rf $(VENV) _proc _docs build dist *.egg-info .pytest_cache

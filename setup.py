@@ -25,7 +25,7 @@ setup(
                  'Intended Audience :: Science/Research', 'Programming Language :: Python :: 3',
                  'Topic :: Scientific/Engineering :: Medical Science Apps.'],
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
-    package_data={cfg['lib_name']: ['weights/*', 'widgets_js/*']},
+    package_data={cfg['lib_name']: ['weights/*', 'templates/*', 'widgets_js/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},

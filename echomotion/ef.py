@@ -15,7 +15,7 @@ import cv2, numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import find_peaks, savgol_filter
-from .data import read_clip, whole_file
+from .data import as_mask, fan_aspect, read_clip, whole_file
 
 # %% ../nbs/03_ef.ipynb #7dea8d06
 def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixels or cm2 for area EF
@@ -28,10 +28,8 @@ def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixel
 
 # %% ../nbs/03_ef.ipynb #d6ab3ebb
 def _binary(masks):
-    "As bool; refused where it holds probabilities, of which every one above 0 would count."
-    masks = np.asarray(masks)
-    if masks.dtype.kind == 'f' and not np.isin(masks, (0, 1)).all(): raise ValueError(f'masks hold values such as {masks[~np.isin(masks, (0, 1))][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
-    return masks.astype(bool, copy=False)
+    "As bool; refused where it holds more than inside and outside: probabilities, or a label map, of which every value above 0 would count."
+    return as_mask(masks)
 
 # %% ../nbs/03_ef.ipynb #6543fee6
 def _pixel_size(pixel_mm):
@@ -311,27 +309,39 @@ def _mirror_helps(frames, model, margin=.01):
     return -1 if sure[1] > sure[0] + margin else 1
 
 # %% ../nbs/03_ef.ipynb #41a7c3db
+def _square_mm(h, w, pixel_mm):
+    "Size (h, w) that makes a picture's pixels square: the side along which they are longer grows."
+    row, col = _pixel_size(pixel_mm)
+    if abs(row / col - 1) < .01: return h, w
+    return (round(h * row / col), w) if row > col else (h, round(w * col / row))
+
+def _sized(images, shape):
+    "Images (N, h, w) at another size (H, W)."
+    if images.shape[1:] == shape: return images
+    return np.stack([cv2.resize(im, shape[::-1], interpolation=cv2.INTER_LINEAR) for im in images])
+
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
                  model, # an `LVModel`: `predict(uint8 (N, S, S)) -> float32 (N, S, S)` and `config.size`
                  batch_size:int=32, # frames at a time
                  threshold:float=.5, # probability from which a pixel is LV
                 ) -> np.ndarray: # bool (T, H, W), in the clip's own pixels
-    "Run the network over a clip of any size and bring its answer back to the clip's own pixels."
+    "Run the network over a clip of any size, in square pixels, and bring its answer back to the clip's own pixels."
     frames = np.asarray(getattr(clip, 'frames', clip))
     if frames.ndim != 3: raise ValueError(f'frames have shape {frames.shape}; a grey clip has (frames, height, width)')
-    n, h, w = frames.shape
+    n, own = len(frames), frames.shape[1:]
+    h, w = _square_mm(*own, getattr(clip, 'pixel_mm', None))
     side, size = max(h, w), model.config.size
     top, left = (side - h) // 2, (side - w) // 2
     grey = _turned_up(frames)
     def fitted(part):
         square = np.zeros((len(part), side, side), np.uint8)
-        square[:, top:top+h, left:left+w] = grey[part]
+        square[:, top:top+h, left:left+w] = _sized(grey[part], (h, w))
         return _resize(square, size)
     out = np.zeros(frames.shape, bool)
     turn = _mirror_helps(fitted(frames[::max(1, n // 8)][:min(8, batch_size)]), model) if n else 1
     for i in range(0, n, batch_size):
         p = np.asarray(model.predict(fitted(frames[i:i+batch_size])[..., ::turn].copy()), np.float32)[..., ::turn]
-        out[i:i+batch_size] = _resize(np.ascontiguousarray(p), side)[:, top:top+h, left:left+w] >= threshold
+        out[i:i+batch_size] = _sized(_resize(np.ascontiguousarray(p), side)[:, top:top+h, left:left+w], own) >= threshold
     return out
 
 # %% ../nbs/03_ef.ipynb #e47616d0
@@ -397,10 +407,12 @@ class EFResult:
     pixel_mm: tuple = None # (row, column) size of a pixel in mm; None where unknown
     doubts: tuple = () # reasons for doubt, one phrase each
     name: str = 'clip' # whose EF this is
+    times: np.ndarray = None # float (T,), seconds; None where frames are evenly spaced
 
     @property
     def heart_rate(self): # beats a minute; NaN where fewer than two beats or no frame rate
-        es = np.sort(self.beats.es.to_numpy(float))
+        es = np.sort(self.beats.es.to_numpy(int))
+        if self.times is not None: es = self.times[es] * self.fps
         return float(60 * self.fps / np.median(np.diff(es))) if len(es) > 1 and _known(self.fps) else np.nan
     @property
     def volume_unit(self): return 'mL' if self.pixel_mm is not None else 'relative'
@@ -594,6 +606,25 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
     return replace(result, doubts=result.doubts + reasons_to_doubt(result, sector))
 
 # %% ../nbs/03_ef.ipynb #928e7476
+def _on_true_times(masks, clip):
+    "`measure_ef` on even steps of time, where the frames of a clip are not evenly spaced."
+    rest = clip.pixel_mm, clip.sector, clip.name
+    if clip.times is None: return measure_ef(masks, clip.fps, *rest)
+    t = np.asarray(clip.times) - clip.times[0]
+    step = max(np.diff(t).min(), t[-1] / (4 * len(t)))
+    even = np.arange(0, t[-1] + step / 2, step)
+    shown = np.searchsorted((t[1:] + t[:-1]) / 2, even)   # the frame nearest to each step
+    own = np.rint(t / step).astype(int).clip(0, len(even) - 1)   # and the step nearest to each frame
+    r = measure_ef(masks[shown], 1 / step, *rest)
+    frame = lambda i: int(shown[i]) if i >= 0 else -1
+    return replace(r, beats=r.beats.assign(ed=shown[r.beats.ed.to_numpy(int)], es=shown[r.beats.es.to_numpy(int)]), ed=frame(r.ed), es=frame(r.es), area=r.area[own],
+                   volume=r.volume[own], axes=r.axes[own], masks=masks, fps=clip.fps if _known(r.fps) else r.fps, times=t)
+
+def _aspect_doubt(clip):
+    "The doubt where nobody knows the shape of a pixel and the fan says that it is not square."
+    aspect = 1 if clip.pixel_mm is not None else fan_aspect(clip.frames)
+    return [] if aspect == 1 else [f'the picture looks squeezed: its fan would be round with pixels {aspect:.2g} times as high as wide; pass pixel_mm']
+
 def clip_ef(clip, # a `Clip`, or the path of a recording
             model=None, # an `LVModel`; None: the one the package carries
             batch_size:int=32, # frames at a time
@@ -604,8 +635,8 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
         from echomotion.train import load_model
         model = load_model()
     raw = segment_clip(clip, model, batch_size)
-    result = measure_ef(clean_masks(raw), clip.fps, clip.pixel_mm, clip.sector, clip.name)
-    return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw)))
+    result = _on_true_times(clean_masks(raw), clip)
+    return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip)))
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
 LV_COLOUR, ED_COLOUR, ES_COLOUR = '#56B4E9', '#0072B2', '#D55E00' # Okabe and Ito: told apart by colour-blind readers
@@ -660,7 +691,7 @@ def plot_ef_curve(result:EFResult, # from `measure_ef` or `clip_ef`
     import matplotlib.pyplot as plt
     if ax is None: _, ax = plt.subplots(figsize=(6, 2.6), dpi=75)
     y = getattr(result, what)
-    t = np.arange(len(y)) / (result.fps if _known(result.fps) else 1)
+    t = result.times if result.times is not None else np.arange(len(y)) / (result.fps if _known(result.fps) else 1)
     ax.plot(t, y, '.', c='.6', ms=3)
     if np.isfinite(y).sum() > 1: ax.plot(t, smooth_curve(y, result.fps), c='.2', lw=1.2)
     for k, colour, marker in (('ed', ED_COLOUR, 'v'), ('es', ES_COLOUR, '^')):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['dice', 'iou', 'DiceMetric', 'IoUMetric', 'Config', 'preset_config', 'make_net', 'forward_dtype', 'LVModel',
-           'SeedEpochs', 'lv_learner', 'save_weights', 'load_model', 'train_model', 'repeat_run']
+           'SeedEpochs', 'OutlineLoss', 'encoder_first', 'lv_learner', 'save_weights', 'load_model', 'train_model',
+           'repeat_run']
 
 # %% ../nbs/02_train.ipynb #d5a1e24f
 import contextlib, hashlib, json, platform, random, tempfile, time, warnings
@@ -23,14 +24,15 @@ from fastcore.foundation import L
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import Learner  # with fit_one_cycle and lr_find
-from fastai.callback.progress import ProgressCallback  # its import gives every Learner a progress bar
+from fastai.callback.progress import ProgressCallback  # noqa: F401 (it gives every Learner a progress bar)
 from fastai.learner import Metric
+from fastai.torch_core import params, trainable_params
 from fastai.losses import BCEWithLogitsLossFlat
 from fastai.optimizer import Adam
 
 # %% ../nbs/02_train.ipynb #53a26122
 from .data import frame_dls, read_frames, whole_file
-from .unet import UNet, count_parameters, resnet_unet
+from .unet import LiteUNet, UNet, count_parameters, load_photo_weights, resnet_unet
 
 # %% ../nbs/02_train.ipynb #377246b4
 def _pair(pred, truth):
@@ -112,7 +114,7 @@ class IoUMetric(_OverlapMetric):
 class Config:
     "All that decides a training run, apart from the frames."
     preset:str='quick'     # where the values came from
-    arch:str='unet'        # 'unet', or a ResNet of torchvision as encoder: 'resnet34'
+    arch:str='unet'        # 'unet', 'lite0' (`LiteUNet`), or a ResNet of torchvision as encoder: 'resnet34'
     size:int=112           # side of the square image, pixels
     width:int=16           # U-Net: channels at full resolution
     depth:int=4            # U-Net: how many times the image is halved
@@ -123,17 +125,20 @@ class Config:
     augment:bool=True      # change the training images as ultrasound changes
     flip:float=0.          # probability of a mirrored training image
     precision:str='auto'   # 'auto', 'fp32', 'bf16' or 'fp16' for the forward pass
-    pretrained:bool=False  # ResNet: start from ImageNet weights
+    pretrained:bool=False  # ResNet and lite0: start the encoder from ImageNet weights
+    restyle:bool=False     # also give the training images the looks of other scanners
+    dice_loss:float=0.     # weight of a Dice term beside the cross-entropy
 
     def __post_init__(self):
         def need(ok, what):
             if not ok: raise ValueError(f'Config: {what}')
-        need(self.arch == 'unet' or self.arch.startswith('resnet'), f"arch {self.arch!r} is neither 'unet' nor a torchvision ResNet such as 'resnet34'")
+        need(self.arch in ('unet', 'lite0') or self.arch.startswith('resnet'), f"arch {self.arch!r} is neither 'unet' nor 'lite0' nor a torchvision ResNet such as 'resnet34'")
+        need(0 <= self.dice_loss < 100, f'dice_loss must be 0 or more and below 100, got {self.dice_loss!r}')
         need(self.precision in ('auto', 'fp32', 'bf16', 'fp16'), f"precision {self.precision!r} is none of 'auto', 'fp32', 'bf16', 'fp16'")
         for k,low,high in (('size', 16, 4096), ('width', 1, 512), ('depth', 1, 8), ('bs', 1, 100_000), ('epochs', 1, 100_000), ('seed', 0, 2**31 - 1)):
             v = getattr(self, k)
             need(isinstance(v, int) and low <= v <= high, f'{k} must be a whole number from {low} to {high}, got {v!r}')
-        step = 2**self.depth if self.arch == 'unet' else 32
+        step = dict(unet=2**self.depth, lite0=16).get(self.arch, 32)
         need(self.size % step == 0, f'size {self.size} cannot be halved {step.bit_length() - 1} times: use a multiple of {step}, such as {max(step, round(self.size / step) * step)}')
         need(0 < self.lr < 10, f'lr must be above 0 and below 10, got {self.lr!r}')
         need(0 <= self.flip <= 1, f'flip is a probability from 0 to 1, got {self.flip!r}')
@@ -159,6 +164,9 @@ def make_net(
 ) -> nn.Module: # maps (N, 1, size, size) to one logit a pixel
     "The network a configuration describes, with fresh weights, in the memory layout convolutions like best."
     if config.arch == 'unet': net = UNet(config.width, config.depth)
+    elif config.arch == 'lite0':
+        net = LiteUNet()
+        if config.pretrained: load_photo_weights(net)
     else: net = resnet_unet(config.size, pretrained=config.pretrained, arch=config.arch)
     return net.to(memory_format=torch.channels_last)
 
@@ -264,6 +272,30 @@ class _Autocast(Callback):
         self.open = None
     def after_fit(self): self.close()
 
+# %% ../nbs/02_train.ipynb #outlin02
+class OutlineLoss:
+    "Binary cross-entropy of logits, and `weight` times one minus the Dice of the soft mask of each image (Milletari et al. 2016)."
+    def __init__(self,
+        weight:float=.3, # of the Dice term
+    ): self.weight, self.cross_entropy = weight, BCEWithLogitsLossFlat()
+    def __call__(self,
+        pred, # logits (N, 1, H, W)
+        truth, # masks (N, H, W)
+    ): # the loss, a tensor of one number
+        p, t = (v.as_subclass(torch.Tensor).float().flatten(1) for v in (pred.sigmoid(), truth))
+        dice = (2*(p*t).sum(1) + 20)/((p + t).sum(1) + 20)   # 20 pixels: an empty mask is no division by zero
+        return self.cross_entropy(pred, truth) + self.weight*(1 - dice).mean()
+    def activation(self, x): return x.sigmoid()
+    def decodes(self, x): return x > .5
+
+# %% ../nbs/02_train.ipynb #outlin04
+def encoder_first(
+    net:nn.Module, # a `LiteUNet`
+) -> list: # parameter groups: encoder, way up
+    "What has been trained before, and what has not: two groups for two learning rates."
+    known = nn.ModuleList([net.stem, net.stages])
+    return [params(known), params(nn.ModuleList([net.up, net.head]))]
+
 # %% ../nbs/02_train.ipynb #8ad806ec
 def lv_learner(
     dls, # fastai DataLoaders of frames and masks, as `frame_dls` makes
@@ -278,7 +310,8 @@ def lv_learner(
     cbs = [SeedEpochs(config.seed)]
     if dtype == torch.float16: cbs.append(MixedPrecision())
     elif dtype is not None: cbs.append(_Autocast(config.precision, device))
-    return Learner(dls, net, loss_func=BCEWithLogitsLossFlat(), opt_func=Adam, lr=config.lr,
+    return Learner(dls, net, loss_func=OutlineLoss(config.dice_loss) if config.dice_loss else BCEWithLogitsLossFlat(),
+                   opt_func=Adam, lr=config.lr, splitter=encoder_first if config.arch == 'lite0' and config.pretrained else trainable_params,
                    metrics=[DiceMetric(), IoUMetric()], cbs=cbs, model_dir=tempfile.gettempdir())
 
 # %% ../nbs/02_train.ipynb #6548a2ae
@@ -371,8 +404,8 @@ def load_model(
     try: config, mean, std = Config(**header['config']), float(header['mean']), float(header['std'])
     except (KeyError, TypeError, ValueError) as e: raise refuse(f'its configuration makes no sense ({e})') from None
     if not (0 < mean < 1 and 0 < std < 1): raise refuse(f'its statistics make no sense (mean {mean:g}, std {std:g}; both lie between 0 and 1)')
-    if config.arch == 'unet':
-        with torch.device('meta'): want = UNet(config.width, config.depth).state_dict()   # shapes only: no memory yet
+    if config.arch in ('unet', 'lite0'):
+        with torch.device('meta'): want = (UNet(config.width, config.depth) if config.arch == 'unet' else LiteUNet()).state_dict()   # shapes only: no memory yet
     else:
         with torch.random.fork_rng(devices=[]): want = make_net(replace(config, pretrained=False)).state_dict()
     differ = [k for k in {**want, **tensors} if k not in want or k not in tensors or want[k].shape != tensors[k].shape]
@@ -502,7 +535,8 @@ def _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs):
         if not progress: last.enter_context(learn.no_bar()); last.enter_context(learn.no_logging())
         for cb in learn.cbs:
             if isinstance(cb, _Autocast): last.callback(cb.close)
-        try: learn.fit_one_cycle(config.epochs, config.lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
+        lr = slice(.3*config.lr, config.lr) if learn.splitter is encoder_first else config.lr   # what is known already changes less
+        try: learn.fit_one_cycle(config.epochs, lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
         except KeyboardInterrupt:
             print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
             raise KeyboardInterrupt from None   # without the long way down to the batch that was stopped
@@ -523,7 +557,7 @@ def train_model(
         warnings.warn(f'{frames_dir}: no frame belongs to split VAL: the last epoch is kept, not the best, and nothing warns of overfitting')
     with _own_randomness():
         dls = frame_dls(frames_dir, size=config.size, bs=min(config.bs, int((df.split == 'TRAIN').sum()) or 1), seed=config.seed,
-                        augment=config.augment, flip=config.flip)
+                        augment=config.augment, flip=config.flip, restyle=config.restyle)
     run = _describe(frames_dir, df, dls, config)
     out.mkdir(parents=True, exist_ok=True)
     go_on = resume and (out/'config.json').exists()

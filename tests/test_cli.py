@@ -85,7 +85,7 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path):
 
 
 def test_results_of_other_settings_are_kept(tmp_path):
-    claim_folder(tmp_path/'demo', 'demo', seed=1, **cli.DEMO)
+    claim_folder(tmp_path/'demo', 'demo', seed=1, **cli.DEMO_PLAN)
     one_line(echomotion('demo', '--out', tmp_path/'demo'), 'seed=1 there, seed=0 now')
 
 

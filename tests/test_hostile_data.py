@@ -517,7 +517,6 @@ def test_workers_end_with_their_caller(tmp_path, name):
 
 def test_processes_write_the_same_files(sound, tmp_path):
     echonet = read_echonet(sound)
-    real = data.parallel_map
     for workers in (0, 2): extract_frames(echonet, tmp_path/str(workers), workers=workers, progress=False)
     a, b = ({p.relative_to(d): p.read_bytes() for p in d.rglob('*.png')} for d in (tmp_path/'0', tmp_path/'2'))
     assert a == b and len(a) == 48

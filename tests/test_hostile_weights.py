@@ -3,7 +3,6 @@ half-written is ever read back as whole."""
 import json
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys

@@ -67,10 +67,18 @@ def test_library_is_in_step_with_the_notebooks(tree):
 
 
 def test_readme_is_in_step_with_the_index(tree):
-    before = (ROOT/'README.md').read_text()
+    "The tables of the weights' figures in it come from the files beside the weights"
     done = run(sys.executable, 'scripts/readme.py', cwd=tree)
     assert done.returncode == 0, done.stdout
-    assert (tree/'README.md').read_text() == before, 'README.md is made from nbs/index.ipynb. Run: make export'
+    for name in ('README.md', 'nbs/index.ipynb'):
+        assert (tree/name).read_text() == (ROOT/name).read_text(), f'{name} is not what scripts/readme.py makes. Run: make export'
+
+
+@pytest.mark.parametrize('what', ['echomotion', 'nbs', 'tests', 'scripts'])
+def test_names_are_known_and_used(what):
+    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too"
+    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--output-format', 'concise', what)
+    assert done.returncode == 0, done.stdout
 
 
 def test_course_has_its_notebooks():

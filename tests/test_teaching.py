@@ -229,6 +229,13 @@ def test_checks_and_solutions_are_folded_and_checks_take_any_answer(path):
             assert len(re.findall(r'^def check_', cell['source'], re.M)) == len(re.findall(r'^@self_check\ndef check_', cell['source'], re.M)), f'{where}: no @self_check'
 
 
+@pytest.mark.parametrize('path', COURSE, ids=ids)
+def test_no_output_under_a_folded_answer(path):
+    "Who looks at the page has still to answer"
+    shown_below = [i for i, c in enumerate(read_notebook(path)['cells']) if is_solution(c) and c['outputs']]
+    assert not shown_below, f'cells {shown_below} show what their solutions print. Run: make export'
+
+
 def test_glossary_index_names_every_term():
     first = read_notebook(ROOT/'nbs'/'glossary.ipynb')['cells'][0]['source']
     assert set(re.findall(r'\]\(#([^)]+)\)', first)) == set(glossary())
