@@ -418,8 +418,8 @@ def run_demo(
 _command('pretrain', 'train on phantoms only, as the weights of the package were',
     'An hour or two on two cores. Stop it when you like: the same command goes on where it stopped.',
     _option('--out', default='runs/pretrain', help='folder for frames, weights, settings, history'),
-    _option('--hearts', type=_above_zero(), default=16000, help='simulated hearts to learn from'),
-    _option('--epochs', type=_above_zero(), default=4, help='passes over their pictures'),
+    _option('--hearts', type=_above_zero(), help='simulated hearts to learn from; else as many as they had'),
+    _option('--epochs', type=_above_zero(), help='passes over their pictures; else as many as they had'),
     _option('--seed', type=int, default=50, help='same seed, same result'),
     _WORKERS)
 
@@ -431,7 +431,8 @@ def run_pretrain(
     from echomotion.data import claim_folder
     from echomotion.phantom import train_on_phantoms
     out = claim_folder(args.out, 'pretrain', hearts=args.hearts, epochs=args.epochs, seed=args.seed)
-    model = train_on_phantoms(out/'run', args.hearts, epochs=args.epochs, seed=args.seed, workers=args.workers)
+    asked = {k: v for k, v in dict(hearts=args.hearts, epochs=args.epochs).items() if v}
+    model = train_on_phantoms(out/'run', seed=args.seed, workers=args.workers, **asked)
     print(model, f"weights: {out/'run'/'weights.safetensors'}", sep='\n')
     return 0
 
