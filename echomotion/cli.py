@@ -439,7 +439,7 @@ def run_pretrain(
 # %% ../nbs/13_cli.ipynb #b2eafb19
 def phantom_figures(
     scores    # `DataFrame` of `phantom_scores`, a row a clip
-) -> dict:    # clips, no_ef, over_10: counts; dice, dice_ed, dice_es: means; mae, bias, largest: points of EF; r: Pearson
+) -> dict:    # counts clips, no_ef, over_10; means dice, dice_ed, dice_es; EF in points mae, bias, largest; Pearson r
     "What a network is worth on one kind of phantoms; the EF is by volume, `over_10` counts misses over 10 points"
     known = scores[scores.ef.notna()]
     miss = known.ef - known.ef_true

@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.resources import files
 import anywidget, cv2, ipywidgets as widgets, numpy as np, torch
 from fastcore.basics import patch
-from traitlets import Bool, Bytes, Dict, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Float, Int, List, Unicode
 from .data import OKABE_ITO, data_url, picture_bytes, polygon_mask, rgb_of
 from .ef import (disk_chords, disk_volume, ejection_fraction, find_beats, long_axis, lv_area, number_text,
                            overlay, smooth_curve)

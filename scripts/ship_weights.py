@@ -13,7 +13,6 @@ minutes). Two tables are put beside the weights by hand where there are any, and
     python scripts/ship_weights.py --card
 
 writes the model card and the README again from the tables as they are."""
-import json
 import shutil
 import subprocess
 import sys
