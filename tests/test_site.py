@@ -39,6 +39,16 @@ def test_sidebar_has_every_notebook_in_the_order_of_the_course():
     assert names[1:] == [p.name for p in notebooks() if p.name != 'index.ipynb']
 
 
+def test_readme_lists_every_lesson_with_its_badge():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    badge = 'https://colab.research.google.com/github/echomotion/echomotion/blob/main/nbs'
+    lessons = [p for p in notebooks() if p.name[0].isdigit()]
+    rows = [line for line in text.split('\n') if re.match(r'\| \d+ \| \[', line)]
+    missing = [p.name for p in lessons if not any(row.startswith(f'| {int(p.name[:2])} | [') and f'](nbs/{p.name})' in row
+                                                  and f'({badge}/{p.name})' in row for row in rows)]
+    assert not missing and len(rows) == len(lessons), f'no row, or one without its number, link or badge: {missing}'
+
+
 @pytest.fixture(scope='session')
 def proc(tmp_path_factory):
     "What nbdev hands to Quarto, made from a copy of the tree"
