@@ -464,7 +464,8 @@ _command('assess', 'measure a network on fresh phantoms, and what each artefact 
     _option('--clips', type=_above_zero(), default=200, help='phantoms of each difficulty'),
     _option('--hearts', type=_above_zero(), default=12, help='hearts for each artefact'),
     _option('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts'),
-    _option('--real', metavar='FOLDER', help="measure on outlined recordings instead: CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
+    _option('--real', metavar='FOLDER',
+            help="measure on outlined recordings instead: CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
     _option('--decoys', metavar='FOLDER', help='with --real: recordings that show no heart, which must get no EF'),
     _option('--view', choices=['4CH', '2CH'], default='4CH', help='with --real, of CAMUS: which view'))
 
@@ -480,7 +481,7 @@ def _kept_table(file, make):
 def run_assess(
     args    # `model`, `out`, `clips`, `hearts`, `seed`; `real`, `decoys`, `view`
 ) -> int:   # exit code
-    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact; or on recordings that somebody has outlined"
+    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact; or on outlined recordings"
     if args.real: return _assess_real(args)
     from echomotion.data import claim_folder
     from echomotion.phantom import artefact_table, phantom_scores
@@ -504,18 +505,22 @@ def _assess_real(
     from echomotion.real import error_table, real_figures, real_lines, real_scores
     from echomotion.train import load_model
     weights = weights_file(args.model)
-    model, where = load_model(weights), {k: str(Path(v).resolve()) for k in ('real', 'decoys') if (v := getattr(args, k))}
+    model, folders = load_model(weights), dict(real=args.real, decoys=args.decoys)
+    where = {k: str(Path(v).resolve()) for k, v in folders.items() if v}
     scores = real_scores(args.real, model, args.decoys, args.view)
     out = claim_folder(args.out, 'assess', model=str(weights and weights.resolve()), view=args.view, **where)
     with whole_file(out/'real.csv') as f: scores.to_csv(f, index=False, float_format='%.4f')
-    with whole_file(out/'real.json') as f: f.write_text(json.dumps({k: None if v != v else v for k, v in real_figures(scores).items()}, indent=1) + '\n')
-    for row in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): _say(f'{row.name}: {row.error}')
-    print(*real_lines(scores), error_table(scores).round(1).to_string(), f"a row a recording: {out/'real.csv'}", sep='\n')
+    figures = {k: None if v != v else v for k, v in real_figures(scores).items()}   # JSON knows no NaN
+    with whole_file(out/'real.json') as f: f.write_text(json.dumps(figures, indent=1) + '\n')
+    for r in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): _say(f'{r.name}: {r.error}')
+    print(*real_lines(scores), error_table(scores).round(1).to_string(), sep='\n')
+    print(f"a row a recording: {out/'real.csv'}")
     return 0
 
 # %% ../nbs/13_cli.ipynb #cfba6814
 _command('adapt', 'adapt a network to one scanner, from recordings without outlines',
-    'Refused where it gets worse on phantoms by more than 0.01 Dice. The adapted weights are yours, not those of the package.',
+    'Refused where it gets worse on phantoms by more than 0.01 Dice. '
+    'The adapted weights are yours, not those of the package.',
     _option('data', metavar='FOLDER', help='recordings of one scanner'),
     _option('--out', default='runs/adapt', help='run folder: weights.safetensors and adapt.json'),
     _MODEL,
@@ -539,9 +544,12 @@ def run_adapt(
     model = adapt_model(clips, out, start, steps=args.steps, share=args.share, seed=args.seed)
     told = model.info['adapted']
     trusted = '; '.join(f"{r['trusted']} of {r['seen']} frames trusted" for r in told['rounds']) or 'statistics alone'
-    print(f"{told['clips']} recordings, {told['steps']} steps, {trusted}", f"phantoms: Dice {told['phantoms_before']:.3f} before, {told['phantoms_after']:.3f} after", sep='\n')
-    for word, m in (('before', start), ('after', model)) if args.real else (): print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
-    print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: pass them on as you may pass on those")
+    print(f"{told['clips']} recordings, {told['steps']} steps, {trusted}",
+          f"phantoms: Dice {told['phantoms_before']:.3f} before, {told['phantoms_after']:.3f} after", sep='\n')
+    for word, m in dict(before=start, after=model).items():
+        if args.real: print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
+    print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: "
+          'pass them on as you may pass on those')
     return 0
 
 # %% ../nbs/13_cli.ipynb #c13a0011
