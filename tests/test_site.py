@@ -41,6 +41,14 @@ def test_sidebar_has_every_notebook_in_the_order_of_the_course():
     for section in contents: assert list(sidebar([section])) == sorted(sidebar([section]))
 
 
+def test_one_version_everywhere():
+    import echomotion
+    changelog, citation = ((ROOT/name).read_text(encoding='utf-8') for name in ('CHANGELOG.md', 'CITATION.cff'))
+    headings = re.findall(r'^## (\S+?)(?:,.*)?$', changelog, re.M)
+    assert len(headings) == len(set(headings)), f'a version twice in CHANGELOG.md: {headings}'
+    assert CFG['version'] == echomotion.__version__ == headings[0] == re.search(r'^version: (.+)$', citation, re.M)[1]
+
+
 def test_readme_lists_every_lesson_with_its_badge():
     text = (ROOT/'README.md').read_text(encoding='utf-8')
     badge = 'https://colab.research.google.com/github/echomotion/echomotion/blob/main/nbs'
