@@ -207,15 +207,16 @@ def weights_file(
 def save_ef(
     clip,             # the `Clip` that was measured
     result,           # its `EFResult`
-    out:str|Path,     # folder for the three files
+    out:str|Path,     # folder for the four files
     overwrite=False   # replace files of that name?
-) -> list:            # paths: overlay animation, curve, table
-    "Write the evidence for an EF: overlay animation, curve, and a table with a row a frame"
+) -> list:            # paths: overlay animation, curve, table, page
+    "Write the evidence for an EF: overlay animation, curve, a table with a row a frame, and a page with all of it"
     from matplotlib.figure import Figure
     from echomotion.data import whole_file
     from echomotion.ef import plot_ef_curve, write_animation
-    ends = '_overlay.gif', '_curve.png', '_frames.csv'
-    files = overlay, curve, table = [Path(out)/f'{result.name}{end}' for end in ends]
+    from echomotion.evaluate import write_clip_report
+    ends = '_overlay.gif', '_curve.png', '_frames.csv', '_report.html'
+    files = overlay, curve, table, page = [Path(out)/f'{result.name}{end}' for end in ends]
     there = [p for p in files if p.exists()]
     if there and not overwrite:
         raise FileExistsError(f'{there[0]}: exists already; add --overwrite, or choose another folder with --out')
@@ -225,6 +226,7 @@ def save_ef(
     plot_ef_curve(result, ax=fig.subplots())
     with whole_file(curve) as p: fig.savefig(p)
     with whole_file(table) as p: _frames_table(result).to_csv(p, index=False)
+    write_clip_report(page, clip, result)
     return files
 
 # %% ../nbs/13_cli.ipynb #c13a0007

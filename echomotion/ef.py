@@ -318,7 +318,7 @@ def _mirror_helps(frames, model, margin=.01):
     sure = [_expected_dice(np.asarray(model.predict(frames[..., ::turn].copy()), np.float32)) for turn in (1, -1)]
     return -1 if sure[1] > sure[0] + margin else 1
 
-# %% ../nbs/03_ef.ipynb #41a7c3db
+# %% ../nbs/03_ef.ipynb #squaremm0001
 def _square_mm(h, w, pixel_mm):
     "Size (h, w) that makes a picture's pixels square: the side along which they are longer grows."
     row, col = _pixel_size(pixel_mm)
@@ -330,6 +330,7 @@ def _sized(images, shape):
     if images.shape[1:] == shape: return images
     return np.stack([cv2.resize(im, shape[::-1], interpolation=cv2.INTER_LINEAR) for im in images])
 
+# %% ../nbs/03_ef.ipynb #41a7c3db
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
                  model, # an `LVModel`: `predict(uint8 (N, S, S)) -> float32 (N, S, S)` and `config.size`
                  batch_size:int=32, # frames at a time
@@ -618,7 +619,7 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
     result = _measured(masks, fps, pixel_mm, name)
     return replace(result, doubts=result.doubts + reasons_to_doubt(result, sector))
 
-# %% ../nbs/03_ef.ipynb #928e7476
+# %% ../nbs/03_ef.ipynb #truetimes001
 def _on_true_times(masks, clip):
     "`measure_ef` on even steps of time, where the frames of a clip are not evenly spaced."
     rest = clip.pixel_mm, clip.sector, clip.name
@@ -630,14 +631,18 @@ def _on_true_times(masks, clip):
     own = np.rint(t / step).astype(int).clip(0, len(even) - 1)   # and the step nearest to each frame
     r = measure_ef(masks[shown], 1 / step, *rest)
     frame = lambda i: int(shown[i]) if i >= 0 else -1
-    return replace(r, beats=r.beats.assign(ed=shown[r.beats.ed.to_numpy(int)], es=shown[r.beats.es.to_numpy(int)]), ed=frame(r.ed), es=frame(r.es), area=r.area[own],
-                   volume=r.volume[own], axes=r.axes[own], masks=masks, fps=clip.fps if _known(r.fps) else r.fps, times=t)
+    beats = r.beats.assign(ed=shown[r.beats.ed.to_numpy(int)], es=shown[r.beats.es.to_numpy(int)])
+    return replace(r, beats=beats, ed=frame(r.ed), es=frame(r.es), area=r.area[own], volume=r.volume[own], axes=r.axes[own],
+                   masks=masks, fps=clip.fps if _known(r.fps) else r.fps, times=t)
 
 def _aspect_doubt(clip):
     "The doubt where nobody knows the shape of a pixel and the fan says that it is not square."
     aspect = 1 if clip.pixel_mm is not None else fan_aspect(clip.frames)
-    return [] if aspect == 1 else [f'the picture looks squeezed: its fan would be round with pixels {aspect:.2g} times as high as wide; pass pixel_mm']
+    if aspect == 1: return []
+    return [f'the picture looks squeezed: its fan would be round with pixels {aspect:.2g} times as high as wide; '
+            'pass pixel_mm']
 
+# %% ../nbs/03_ef.ipynb #928e7476
 def clip_ef(clip, # a `Clip`, or the path of a recording
             model=None, # an `LVModel`; None: the one the package carries
             batch_size:int=32, # frames at a time

@@ -560,6 +560,7 @@ def _outlined(frame, mask, traced=None, high=280):
     lines, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(im, lines, -1, tuple(int(OKABE_ITO['orange'][i:i+2], 16) for i in (1, 3, 5)), 1)
 
+# %% ../nbs/04_evaluate.ipynb #picturesof01
 def _pictures(echonet, clip, result):
     "ED and ES of a clip, where the reader traced them or else where they were found: (word, frame, picture)"
     name, shown = clip.name, []
@@ -570,6 +571,7 @@ def _pictures(echonet, clip, result):
         shown.append((word, t, _outlined(clip.frames[t], result.masks[t], line)))
     return shown
 
+# %% ../nbs/04_evaluate.ipynb #curveof00001
 def _curve(ax, result, volumes=None):
     "The measured volume curve, and the true one scaled to agree at ED"
     plot_ef_curve(result, ax)

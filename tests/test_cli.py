@@ -109,7 +109,8 @@ def test_a_bad_clip_does_not_stop_the_others(tmp_path):
     write_avi(tmp_path/'good.avi', np.random.default_rng(0).integers(0, 255, (20, 112, 112), dtype=np.uint8))
     done = echomotion('ef', tmp_path/'bad.avi', tmp_path/'good.avi', '--model', tiny_weights(tmp_path), '--out', tmp_path/'ef')
     assert done.returncode == 2 and 'bad.avi' in done.stderr and 'Traceback' not in done.stderr
-    assert sorted(p.name for p in (tmp_path/'ef').iterdir()) == ['good_curve.png', 'good_frames.csv', 'good_overlay.gif']
+    left = ['good_curve.png', 'good_frames.csv', 'good_overlay.gif', 'good_report.html']
+    assert sorted(p.name for p in (tmp_path/'ef').iterdir()) == left
 
 
 def test_pickle_is_refused_as_weights(tmp_path):
