@@ -374,7 +374,9 @@ def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
     pixel = regions[0][1] if regions else spacing or (1, 1)
     whole = _fitted_fan(often, seldom, pixel)
     if whole is None: return np.ones(shape, bool), spacing, notes
-    matches = [(mm, *m) for box, mm in regions if (m := _matching_region(box, often, seldom, whole, pixel))]
+    fans = regions and _two_fans(often, seldom, pixel, whole) or [whole]
+    found = [(mm, [m for f in fans if (m := _matching_region(box, often, seldom, f, pixel))]) for box, mm in regions]
+    matches = [(mm, *m[0]) for mm, m in found if m]
     if len(matches) > 1 and side not in ('left', 'right') and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches):
         raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
     if matches:
