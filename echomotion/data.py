@@ -338,6 +338,7 @@ def _tissue_regions(ds):
             found.append((tuple(box), tuple(mm)))
     return sorted(found)
 
+# %% ../nbs/00_data.ipynb #c1a1d001
 def _box_share(a, b):
     "Area of the box around mask a over that of mask b"
     (t, b_, l, r), (T, B, L, R) = _box(a), _box(b)
