@@ -327,6 +327,7 @@ def _region_mask(box, shape):
     inside[max(0, int(box[1])):int(np.ceil(box[3])), max(0, int(box[0])):int(np.ceil(box[2]))] = True
     return inside
 
+# %% ../nbs/00_data.ipynb #c1a1f013
 def _tissue_regions(ds):
     "Boxes (x0, y0, x1, y1) and sizes (row, column) of a pixel in mm of the ultrasound regions of a DICOM header that show tissue, from left to right"
     tissue, cm = 1, 3  # codes of the DICOM standard, part 3, C.8.5.5
@@ -344,6 +345,7 @@ def _box_share(a, b):
     (t, b_, l, r), (T, B, L, R) = _box(a), _box(b)
     return (b_ - t)*(r - l)/((B - T)*(R - L))
 
+# %% ../nbs/00_data.ipynb #c1a1f011
 def _matching_region(region, often, seldom, fan, pixel):
     "(mask, scale) of a region that agrees with the picture, else None: its box is the fan's, or a fan fills it and little is left outside"
     shape = often.shape
@@ -464,6 +466,7 @@ def _ends_early(path):
         told = int.from_bytes(head[at:at + n], 'big') & ((1 << 7*n) - 1)
         return told != (1 << 7*n) - 1 and at + n + told > size
 
+# %% ../nbs/00_data.ipynb #c1a1f012
 def _no_rate(path):
     "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
     with open(path, 'rb') as f: head = f.read(4096)
