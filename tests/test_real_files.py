@@ -478,3 +478,14 @@ def test_a_label_map_is_no_clip(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray((some_frames(5)//64).astype(np.uint8)), str(tmp_path/'gt.nii.gz'))
     with pytest.raises(ValueError, match='a label map, not pictures'): read_clip(tmp_path/'gt.nii.gz')
     assert read_image(tmp_path/'gt.nii.gz', labels=True)[0].max() <= 3
+
+
+# ---------------------------------------------------------------- damaged files
+def test_a_hundred_damaged_files():
+    "scripts/fuzz.py: a clip or one clear error each, no crash, no hang, no silent change of the EF"
+    import subprocess, sys
+    from pathlib import Path
+    script = Path(data.__file__).parents[1]/'scripts'/'fuzz.py'
+    if not script.exists(): pytest.skip('an installed package has no scripts')
+    done = subprocess.run([sys.executable, str(script), '--cases', '100', '--seed', '7'], text=True, capture_output=True, timeout=1500)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
