@@ -6,8 +6,8 @@
 __all__ = ['DEMO_PLAN', 'SMALL_PLAN', 'error_text', 'OneLineParser', 'cli_parser', 'main', 'split_counts', 'run_phantom',
            'training_config', 'data_folder', 'run_train', 'weights_file', 'save_ef', 'unique_file_name', 'run_ef',
            'summary_lines', 'run_evaluate', 'peak_memory_gb', 'demo_summary', 'run_demo', 'run_pretrain',
-           'phantom_figures', 'score_line', 'run_assess', 'weights_figures', 'items_per_second', 'bench_clip',
-           'bench_training', 'bench_phantom', 'run_bench']
+           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'weights_figures', 'items_per_second',
+           'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
 
 # %% ../nbs/13_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -462,7 +462,10 @@ _command('assess', 'measure a network on fresh phantoms, and what each artefact 
     _option('--out', default='runs/assess', help='folder for typical.csv, hard.csv and artefacts.csv'),
     _option('--clips', type=_above_zero(), default=200, help='phantoms of each difficulty'),
     _option('--hearts', type=_above_zero(), default=12, help='hearts for each artefact'),
-    _option('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts'))
+    _option('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts'),
+    _option('--real', metavar='FOLDER', help="measure on outlined recordings instead: CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
+    _option('--decoys', metavar='FOLDER', help='with --real: recordings that show no heart, which must get no EF'),
+    _option('--view', choices=['4CH', '2CH'], default='4CH', help='with --real, of CAMUS: which view'))
 
 # %% ../nbs/13_cli.ipynb #c13a0010
 def _kept_table(file, make):
@@ -474,9 +477,10 @@ def _kept_table(file, make):
     return pd.read_csv(file)
 
 def run_assess(
-    args    # `model`, `out`, `clips`, `hearts`, `seed`
+    args    # `model`, `out`, `clips`, `hearts`, `seed`; `real`, `decoys`, `view`
 ) -> int:   # exit code
-    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact"
+    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact; or on recordings that somebody has outlined"
+    if args.real: return _assess_real(args)
     from echomotion.data import claim_folder
     from echomotion.phantom import artefact_table, phantom_scores
     from echomotion.train import load_model
@@ -488,6 +492,55 @@ def run_assess(
         print(score_line(kind, scores), flush=True)
     costs = _kept_table(out/'artefacts.csv', lambda: artefact_table(model, args.hearts, seed=args.seed))
     print(costs.sort_values('cost', ascending=False).to_string(index=False, float_format='{:.3f}'.format))
+    return 0
+
+# %% ../nbs/13_cli.ipynb #59037040
+def _assess_real(
+    args    # `real`, `decoys`, `view`, `model`, `out`
+) -> int:   # exit code
+    "Measure a network on recordings that somebody has outlined"
+    from echomotion.data import claim_folder, whole_file
+    from echomotion.real import error_table, real_figures, real_lines, real_scores
+    from echomotion.train import load_model
+    weights = weights_file(args.model)
+    model, where = load_model(weights), {k: str(Path(v).resolve()) for k in ('real', 'decoys') if (v := getattr(args, k))}
+    scores = real_scores(args.real, model, args.decoys, args.view)
+    out = claim_folder(args.out, 'assess', model=str(weights and weights.resolve()), view=args.view, **where)
+    with whole_file(out/'real.csv') as f: scores.to_csv(f, index=False, float_format='%.4f')
+    with whole_file(out/'real.json') as f: f.write_text(json.dumps({k: None if v != v else v for k, v in real_figures(scores).items()}, indent=1) + '\n')
+    for row in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): say(f'{row.name}: {row.error}')
+    print(*real_lines(scores), error_table(scores).round(1).to_string(), f"a row a recording: {out/'real.csv'}", sep='\n')
+    return 0
+
+# %% ../nbs/13_cli.ipynb #cfba6814
+_command('adapt', 'adapt a network to one scanner, from recordings without outlines',
+    'Refused where it gets worse on phantoms by more than 0.01 Dice. The adapted weights are yours, not those of the package.',
+    _option('data', metavar='FOLDER', help='recordings of one scanner'),
+    _option('--out', default='runs/adapt', help='run folder: weights.safetensors and adapt.json'),
+    _MODEL,
+    _option('--steps', type=int, default=120, help='of self-training; 0: the statistics of batch normalisation alone'),
+    _option('--share', type=float, default=.3, help="how much of these statistics is the scanner's, 0 to 1"),
+    _option('--real', metavar='FOLDER', help='outlined recordings on which to measure before and after'),
+    _SEED)
+
+# %% ../nbs/13_cli.ipynb #1f59fc83
+def run_adapt(
+    args    # `data`, `out`, `model`, `steps`, `share`, `real`, `seed`
+) -> int:   # exit code
+    "Adapt a network to one scanner, from recordings without outlines"
+    from echomotion.data import claim_folder
+    from echomotion.real import adapt_model, real_lines, real_scores, scanner_clips
+    from echomotion.train import load_model
+    weights = weights_file(args.model)
+    start, clips = load_model(weights), scanner_clips(args.data)
+    out = claim_folder(args.out, 'adapt', data=str(Path(args.data).resolve()), model=str(weights and weights.resolve()),
+                       steps=args.steps, share=args.share, seed=args.seed)
+    model = adapt_model(clips, out, start, steps=args.steps, share=args.share, seed=args.seed)
+    told = model.info['adapted']
+    trusted = '; '.join(f"{r['trusted']} of {r['seen']} frames trusted" for r in told['rounds']) or 'statistics alone'
+    print(f"{told['clips']} recordings, {told['steps']} steps, {trusted}", f"phantoms: Dice {told['phantoms_before']:.3f} before, {told['phantoms_after']:.3f} after", sep='\n')
+    for word, m in (('before', start), ('after', model)) if args.real else (): print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
+    print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: pass them on as you may pass on those")
     return 0
 
 # %% ../nbs/13_cli.ipynb #c13a0011

@@ -83,7 +83,7 @@ def glossary():
 
 def test_course_begins_with_measuring_and_ends_with_the_command_line():
     numbers = [int(p.stem[:2]) for p in COURSE]
-    assert numbers[:7] == list(range(7)) and numbers == sorted(set(numbers)) and COURSE[-1].stem == '13_cli'
+    assert numbers[:8] == list(range(8)) and numbers == sorted(set(numbers)) and COURSE[-1].stem == '13_cli'
 
 
 def test_modules_import_from_modules_before_them_only():
