@@ -508,7 +508,7 @@ def _assess_real(
     out = claim_folder(args.out, 'assess', model=str(weights and weights.resolve()), view=args.view, **where)
     with whole_file(out/'real.csv') as f: scores.to_csv(f, index=False, float_format='%.4f')
     with whole_file(out/'real.json') as f: f.write_text(json.dumps({k: None if v != v else v for k, v in real_figures(scores).items()}, indent=1) + '\n')
-    for row in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): say(f'{row.name}: {row.error}')
+    for row in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): _say(f'{row.name}: {row.error}')
     print(*real_lines(scores), error_table(scores).round(1).to_string(), f"a row a recording: {out/'real.csv'}", sep='\n')
     return 0
 
