@@ -18,13 +18,13 @@ import cv2, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from scipy.ndimage import distance_transform_edt
 
-# %% ../nbs/07_real.ipynb #dfe9f016
+# %% ../nbs/07_real.ipynb #7f35917c
 from .data import (VIDEOS, Clip, EchoNet, augment_batch, read_clip, read_echonet, resize_clip,
                              read_image, show_progress, whole_file, _warn_skipped)
 from .ef import (clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axis, lv_area,
                            segment_clip, smooth_curve, _turned_up)
 from .phantom import PhantomBatches, phantom_clip
-from .train import dice, load_model, save_weights
+from .train import dice, forward_dtype, load_model, save_weights
 
 # %% ../nbs/07_real.ipynb #fb71963e
 LABELS = {1: 'cavity', 2: 'myocardium', 3: 'left atrium'} # what the numbers of a CAMUS mask mean; 0 is everything else
@@ -519,8 +519,8 @@ def error_table(
     table = {phase: [scores.get(f'{phase} {place}', pd.Series(dtype=float)).median() for place in PLACES] for phase in ('ED', 'ES')}
     return pd.DataFrame(table, index=pd.Index(PLACES, name='mm outside of theirs'))
 
-# %% ../nbs/07_real.ipynb #c96434eb
-def _looked_at(clip, size, n=8):
+# %% ../nbs/07_real.ipynb #0788614a
+def _looked_at(clip, size, n=6):
     "A few frames of a clip as the network gets them: uint8 (n, size, size)"
     frames = clip.frames[np.unique(np.linspace(0, len(clip) - 1, min(n, len(clip))).astype(int))]
     return resize_clip(replace(clip, frames=_turned_up(clip.frames)[frames]), size).frames
@@ -709,7 +709,7 @@ def phantom_dice(
     scores = [dice(model.predict(x[:, 0].numpy()) > .5, m.numpy() > 0) for x, m in map(batches.__getitem__, range(len(batches)))]
     return float(np.mean(scores))
 
-# %% ../nbs/07_real.ipynb #88f54e0b
+# %% ../nbs/07_real.ipynb #2ec1d6c1
 def _self_train(model, frames, masks, steps, lr, seed):
     "The network after some steps on pseudo-labels and phantoms, half and half; batch-norm statistics stay as they are"
     rng, chance = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -717,13 +717,14 @@ def _self_train(model, frames, masks, steps, lr, seed):
     for p in net.parameters(): p.requires_grad_(True)
     phantoms = PhantomBatches(max(1, min(steps, 24)), 16, model.config.size, seed + 60, 'wide')
     kept, loss_of = [phantoms[i] for i in range(len(phantoms))], torch.nn.BCEWithLogitsLoss()
-    optimiser = torch.optim.Adam(net.parameters(), lr)
+    optimiser, dtype = torch.optim.Adam(net.parameters(), lr), forward_dtype(model.config.precision, model.device)
     for step in range(steps):
         i = rng.integers(0, len(frames), 16); px, pm = kept[step % len(kept)]
         x = torch.cat([torch.from_numpy(frames[i])[:, None], px]).float()/255
         x, y = augment_batch(x, torch.cat([torch.from_numpy(masks[i]).to(pm.dtype), pm]), chance)
         x, y = ((x - model.mean)/model.std).to(model.device), y.float().to(model.device)
-        optimiser.zero_grad(); loss_of(net(x)[:, 0].float(), y).backward(); optimiser.step()
+        with torch.autocast(model.device.type, dtype or torch.bfloat16, enabled=dtype is not None): logits = net(x)[:, 0]
+        optimiser.zero_grad(); loss_of(logits.float(), y).backward(); optimiser.step()
     return replace(model, net=net)
 
 # %% ../nbs/07_real.ipynb #ec996839

@@ -3,14 +3,16 @@ import warnings
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from echomotion.data import example_clip
+from echomotion.data import example_clip, mask_to_tracing, write_avi, write_echonet_csv
 from echomotion.ef import disk_volume, ejection_fraction
+from echomotion.evaluate import segmentation_table
 from echomotion.phantom import phantom_clip
 from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, outline_errors, outlined_clips, outside_doubts, phantom_dice,
                              read_camus, real_figures, real_lines, real_scores, recording_signs, scanner_clips, write_camus)
-from echomotion.train import load_model
+from echomotion.train import dice, load_model
 
 RELEASES = ['nifti', 'mhd']
 
@@ -92,6 +94,24 @@ def test_one_bad_patient_is_named_in_one_line_and_the_rest_goes_on(tmp_path, how
     lines = str(seen[0].message).split('\n')
     assert len(lines) == 2 and said in lines[1] and 'patient0001' in lines[1], lines
     assert dict(data.skipped)['patient0001_4CH']
+
+
+def test_echonet_layout_is_read_with_its_two_traced_frames(tmp_path):
+    p, labels, ed, es = heart()
+    write_avi(tmp_path/'Videos'/'a.avi', p.clip.frames)
+    clips = pd.DataFrame([dict(FileName='a', EF=55., ESV=45., EDV=100., FrameHeight=112, FrameWidth=112, FPS=50., NumberOfFrames=24, Split='TEST')])
+    write_echonet_csv(tmp_path, clips, {'a': {t: mask_to_tracing(p.masks[t]) for t in (ed, es)}})
+    o = outlined_clips(tmp_path)['a']()
+    assert o.moving and o.ef == 55 and set(o.frames) == {ed, es} and o.frames[o.ed] == ed
+    assert dice(o.masks[o.ed], p.masks[ed]) > .95
+    assert [c.name for c in scanner_clips(tmp_path)] == ['a']
+
+
+def test_evaluation_takes_camus_as_it_takes_echonet(tmp_path):
+    patient(tmp_path, sequence=True)
+    data = read_camus(tmp_path)
+    table = segmentation_table(data, data.true_masks)
+    assert table.phase.tolist() == ['ED', 'ES'] and (table.dice == 1).all() and (table.dice_true == 1).all()
 
 
 def test_what_is_no_labelled_folder_is_refused(tmp_path):
