@@ -18,11 +18,11 @@ import cv2, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from scipy.ndimage import distance_transform_edt
 
-# %% ../nbs/07_real.ipynb #7f35917c
+# %% ../nbs/07_real.ipynb #945a38f6
 from .data import (VIDEOS, Clip, EchoNet, augment_batch, read_clip, read_echonet, resize_clip,
                              read_image, show_progress, whole_file, _warn_skipped)
 from .ef import (clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axis, lv_area,
-                           segment_clip, smooth_curve, _turned_up)
+                           segment_clip, smooth_curve, _SMALLEST_LV, _square_mm, _turned_up)
 from .phantom import PhantomBatches, phantom_clip
 from .train import dice, forward_dtype, load_model, save_weights
 
@@ -404,7 +404,7 @@ def outline_errors(
     depth = cv2.remap(further, *(points/(col, row)).T.astype(np.float32)[..., None], cv2.INTER_LINEAR)[:, 0]
     return np.array([depth[places == k].mean() if (places == k).any() else np.nan for k in range(len(PLACES))])
 
-# %% ../nbs/07_real.ipynb #fc883e3c
+# %% ../nbs/07_real.ipynb #5fbc2ba2
 def _found(o, model):
     "The network's masks of the outlined frames, and the result of the whole clip; stills are segmented one by one"
     if o.moving: result = clip_ef(o.clip, model); return result.masks[o.frames], result
@@ -418,7 +418,7 @@ def _span(masks):
 
 def _ef_of(masks, o):
     "EF between the masks of ED and ES; NaN where one of them is a speck"
-    if min(masks[t].mean() for t in (o.ed, o.es)) < .004: return np.nan   # as `measure_ef`: less of the frame is no LV
+    if min(masks[t].mean() for t in (o.ed, o.es)) < _SMALLEST_LV: return np.nan
     return float(ejection_fraction(*(disk_volume(masks[t], o.clip.pixel_mm) for t in (o.ed, o.es))))
 
 # %% ../nbs/07_real.ipynb #de045523
@@ -519,11 +519,15 @@ def error_table(
     table = {phase: [scores.get(f'{phase} {place}', pd.Series(dtype=float)).median() for place in PLACES] for phase in ('ED', 'ES')}
     return pd.DataFrame(table, index=pd.Index(PLACES, name='mm outside of theirs'))
 
-# %% ../nbs/07_real.ipynb #0788614a
+# %% ../nbs/07_real.ipynb #fdeac0ed
+def _as_seen(clip, which, size):
+    "Frames of a clip as the network gets them, uint8 (n, size, size): gain turned up, square millimetres"
+    bright = replace(clip, frames=_turned_up(clip.frames)[clip.frames[which]])
+    return resize_clip(resize_clip(bright, _square_mm(*clip.shape[1:], clip.pixel_mm)), size).frames
+
 def _looked_at(clip, size, n=6):
-    "A few frames of a clip as the network gets them: uint8 (n, size, size)"
-    frames = clip.frames[np.unique(np.linspace(0, len(clip) - 1, min(n, len(clip))).astype(int))]
-    return resize_clip(replace(clip, frames=_turned_up(clip.frames)[frames]), size).frames
+    "A few of them, spread over the clip"
+    return _as_seen(clip, np.unique(np.linspace(0, len(clip) - 1, min(n, len(clip))).astype(int)), size)
 
 def _turned(frames, angle, zoom, back=False):
     "Pictures turned and scaled about the probe, or turned back"
@@ -676,7 +680,7 @@ def _with_the_beat(area, fps):
     if not find_beats(area, fps): return np.zeros(len(area), bool)
     return np.abs(area - smooth_curve(area, fps, .2)) < .08*area.max()
 
-# %% ../nbs/07_real.ipynb #6755958e
+# %% ../nbs/07_real.ipynb #bc6470eb
 def pseudo_labels(
     clips:list, # `Clip`s without outlines
     model, # an `LVModel`
@@ -688,7 +692,7 @@ def pseudo_labels(
     frames, masks, seen = [], [], 0
     for clip in clips:
         step = max(1, len(clip)//(2*most))
-        x = resize_clip(replace(clip, frames=_turned_up(clip.frames)[clip.frames[::step]]), model.config.size).frames
+        x = _as_seen(clip, slice(None, None, step), model.config.size)
         p = view_probabilities(x, model); mean = p.mean(0); m = clean_masks(mean > .5, 1)
         good = (_expected(mean) > sure) & (_overlap(p[1:] > .5, p[0] > .5).mean(0) > agree)
         good &= _with_the_beat(lv_area(m), clip.fps/step) & [_ventricle_like(one) for one in m]
