@@ -250,7 +250,7 @@ def _from_arrays(path):
     clip = read_clip(z['frames'], fps=float(z.get('fps', np.nan)), name=path.stem, sector=False)
     return Outlined(replace(clip, pixel_mm=mm), t, masks[t], int(area[t].argmax()), int(area[t].argmin()))
 
-# %% ../nbs/07_real.ipynb #f6f6fc49
+# %% ../nbs/07_real.ipynb #599cec06
 def _has_masks(path):
     try:
         with np.load(path, allow_pickle=False) as z: return {'frames', 'masks'} <= set(getattr(z, 'files', ()))
@@ -265,6 +265,7 @@ def outlined_clips(
     folder, # CAMUS of either release, a folder in EchoNet-Dynamic's layout, or .npz files with `frames` and `masks`
     view:str='4CH', # of CAMUS: '4CH' or '2CH'
     split:str=None, # 'TRAIN', 'VAL' or 'TEST' of a data set that has splits; None: all
+    most:int=None, # recordings, the first ones; None: all
 ) -> dict: # name -> function that reads it and gives an `Outlined`
     "The labelled recordings of a folder, whatever layout it has; each is read when it is asked for"
     folder = Path(folder)
@@ -275,8 +276,8 @@ def outlined_clips(
         if not files:
             raise ValueError(f'{folder}: nothing with outlines in it: CAMUS (patient0001, ...), FileList.csv, '
                              'or .npz files with `frames` and `masks` are known')
-        return {p.stem: lambda p=p: _from_arrays(p) for p in files}
-    return {n: lambda n=n: _from_table(data, n) for n in data.names(split) if n in data.tracings}
+        return {p.stem: lambda p=p: _from_arrays(p) for p in files[:most]}
+    return {n: lambda n=n: _from_table(data, n) for n in [n for n in data.names(split) if n in data.tracings][:most]}
 
 # %% ../nbs/07_real.ipynb #675c8d80
 PLACES = ('septal base', 'septal mid', 'septal apex', 'apex', 'lateral apex', 'lateral mid', 'lateral base',
@@ -444,19 +445,20 @@ def _score_decoy(path, model):
         return dict(name=path.name, kind='decoy', clip_ef=np.nan, error=f'refused: {" ".join(str(e).split())}')
     return dict(name=path.name, kind='decoy', clip_ef=result.ef, doubts='; '.join(result.doubts), error='')
 
-# %% ../nbs/07_real.ipynb #9f9022c9
+# %% ../nbs/07_real.ipynb #77b7931c
 def real_scores(
     folder, # any folder that `outlined_clips` reads
     model=None, # an `LVModel`; None: the one the package carries
     decoys=None, # folder of recordings that show no heart; None: none
     view:str='4CH', # of CAMUS: '4CH' or '2CH'
+    most:int=None, # recordings, the first ones; None: all
     trained:dict=None, # of `trained_range`, for doubts where a recording lies outside; None: what the weights carry
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a recording: Dice, area ratio, EF, errors by phase and place (mm, or pixels); `error`: why not
     "Measure a network against somebody's outlines"
     model, rows = model or load_model(), []
     trained = trained or getattr(model, 'info', {}).get('trained')
-    jobs = list(outlined_clips(folder, view).items())
+    jobs = list(outlined_clips(folder, view, most=most).items())
     for name, read in show_progress(jobs, comment=Path(folder).name, progress=progress):
         try: rows.append(_score_outlined(name, read(), model, trained))
         except (ValueError, OSError) as e: rows.append(dict(name=name, kind='heart', error=' '.join(str(e).split())))
@@ -489,7 +491,7 @@ def real_figures(
     figures.update(decoys=len(decoys), decoys_with_ef=int(decoys.clip_ef.notna().sum()) if len(decoys) else 0)
     return {k: float(v) if isinstance(v, (float, np.floating)) else v for k, v in figures.items()}
 
-# %% ../nbs/07_real.ipynb #db537410
+# %% ../nbs/07_real.ipynb #f540aaa3
 def real_lines(
     scores:pd.DataFrame, # of `real_scores`
 ) -> list: # lines of text
@@ -509,7 +511,7 @@ def real_lines(
         lines.append(f"EF off by more than 10 points in {f['ef_wrong']}, doubted in {f['doubted_wrong']} of them "
                      f"and in {f['doubted_right']} of the {f['ef_pairs'] - f['ef_wrong']} others")
     if f['decoys']: lines.append(f"no heart in it, and an EF all the same: {f['decoys_with_ef']} of {f['decoys']}")
-    return lines
+    return [l.replace('nan', '-') for l in lines]
 
 # %% ../nbs/07_real.ipynb #86b5d3e8
 def error_table(
