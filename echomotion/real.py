@@ -633,14 +633,12 @@ def outside_doubts(
     trained:dict, # of `trained_range`, for the same network
 ) -> tuple: # reasons for doubt, one phrase each; none where the recording is of the kind that was trained
     "Whether a recording lies outside of what the network was trained on"
-    doubts, (far, each) = [], _distance(signs, trained)
-    words = dict(sure='the network is not sure of its outline (it expects Dice', agree='the outline changes with gain and zoom (Dice')
-    for key, word in words.items():
-        if signs[key] < trained[key]: doubts.append(f'{word} {signs[key]:.2f}; {trained[key]:.2f} and more is usual)')
+    (far, each), doubts = _distance(signs, trained), []
+    for key, words in (('sure', 'the network is not sure of its outline: it expects Dice'), ('agree', 'the outline changes with gain and zoom: Dice')):
+        if signs[key] < trained[key]: doubts.append(f'{words} {signs[key]:.2f}, {trained[key]:.2f} and more is usual')
     if far > trained['distance']:
-        most = [_WORDS[LOOKS[i]] for i in np.abs(each).argsort()[::-1][:2]]
-        doubts.append(f'unlike what the network was trained on ({far:.1f} standard deviations; up to {trained["distance"]:.1f} is usual): '
-                      + ' and '.join(most))
+        most = _WORDS[LOOKS[int(np.abs(each).argmax())]]   # the sign that is furthest out
+        doubts.append(f'unlike what the network was trained on in its {most}: {far:.1f} standard deviations, up to {trained["distance"]:.1f} is usual')
     return tuple(doubts)
 
 # %% ../nbs/07_real.ipynb #4bb953c2
