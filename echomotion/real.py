@@ -18,11 +18,11 @@ import cv2, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from scipy.ndimage import distance_transform_edt
 
-# %% ../nbs/07_real.ipynb #7f35917c
+# %% ../nbs/07_real.ipynb #945a38f6
 from .data import (VIDEOS, Clip, EchoNet, augment_batch, read_clip, read_echonet, resize_clip,
                              read_image, show_progress, whole_file, _warn_skipped)
 from .ef import (clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axis, lv_area,
-                           segment_clip, smooth_curve, _turned_up)
+                           segment_clip, smooth_curve, _SMALLEST_LV, _square_mm, _turned_up)
 from .phantom import PhantomBatches, phantom_clip
 from .train import dice, forward_dtype, load_model, save_weights
 
@@ -250,7 +250,7 @@ def _from_arrays(path):
     clip = read_clip(z['frames'], fps=float(z.get('fps', np.nan)), name=path.stem, sector=False)
     return Outlined(replace(clip, pixel_mm=mm), t, masks[t], int(area[t].argmax()), int(area[t].argmin()))
 
-# %% ../nbs/07_real.ipynb #f6f6fc49
+# %% ../nbs/07_real.ipynb #599cec06
 def _has_masks(path):
     try:
         with np.load(path, allow_pickle=False) as z: return {'frames', 'masks'} <= set(getattr(z, 'files', ()))
@@ -265,6 +265,7 @@ def outlined_clips(
     folder, # CAMUS of either release, a folder in EchoNet-Dynamic's layout, or .npz files with `frames` and `masks`
     view:str='4CH', # of CAMUS: '4CH' or '2CH'
     split:str=None, # 'TRAIN', 'VAL' or 'TEST' of a data set that has splits; None: all
+    most:int=None, # recordings, the first ones; None: all
 ) -> dict: # name -> function that reads it and gives an `Outlined`
     "The labelled recordings of a folder, whatever layout it has; each is read when it is asked for"
     folder = Path(folder)
@@ -275,8 +276,8 @@ def outlined_clips(
         if not files:
             raise ValueError(f'{folder}: nothing with outlines in it: CAMUS (patient0001, ...), FileList.csv, '
                              'or .npz files with `frames` and `masks` are known')
-        return {p.stem: lambda p=p: _from_arrays(p) for p in files}
-    return {n: lambda n=n: _from_table(data, n) for n in data.names(split) if n in data.tracings}
+        return {p.stem: lambda p=p: _from_arrays(p) for p in files[:most]}
+    return {n: lambda n=n: _from_table(data, n) for n in [n for n in data.names(split) if n in data.tracings][:most]}
 
 # %% ../nbs/07_real.ipynb #675c8d80
 PLACES = ('septal base', 'septal mid', 'septal apex', 'apex', 'lateral apex', 'lateral mid', 'lateral base',
@@ -404,7 +405,7 @@ def outline_errors(
     depth = cv2.remap(further, *(points/(col, row)).T.astype(np.float32)[..., None], cv2.INTER_LINEAR)[:, 0]
     return np.array([depth[places == k].mean() if (places == k).any() else np.nan for k in range(len(PLACES))])
 
-# %% ../nbs/07_real.ipynb #fc883e3c
+# %% ../nbs/07_real.ipynb #5fbc2ba2
 def _found(o, model):
     "The network's masks of the outlined frames, and the result of the whole clip; stills are segmented one by one"
     if o.moving: result = clip_ef(o.clip, model); return result.masks[o.frames], result
@@ -418,7 +419,7 @@ def _span(masks):
 
 def _ef_of(masks, o):
     "EF between the masks of ED and ES; NaN where one of them is a speck"
-    if min(masks[t].mean() for t in (o.ed, o.es)) < .004: return np.nan   # as `measure_ef`: less of the frame is no LV
+    if min(masks[t].mean() for t in (o.ed, o.es)) < _SMALLEST_LV: return np.nan
     return float(ejection_fraction(*(disk_volume(masks[t], o.clip.pixel_mm) for t in (o.ed, o.es))))
 
 # %% ../nbs/07_real.ipynb #de045523
@@ -444,19 +445,20 @@ def _score_decoy(path, model):
         return dict(name=path.name, kind='decoy', clip_ef=np.nan, error=f'refused: {" ".join(str(e).split())}')
     return dict(name=path.name, kind='decoy', clip_ef=result.ef, doubts='; '.join(result.doubts), error='')
 
-# %% ../nbs/07_real.ipynb #9f9022c9
+# %% ../nbs/07_real.ipynb #77b7931c
 def real_scores(
     folder, # any folder that `outlined_clips` reads
     model=None, # an `LVModel`; None: the one the package carries
     decoys=None, # folder of recordings that show no heart; None: none
     view:str='4CH', # of CAMUS: '4CH' or '2CH'
+    most:int=None, # recordings, the first ones; None: all
     trained:dict=None, # of `trained_range`, for doubts where a recording lies outside; None: what the weights carry
     progress:bool=True, # show a bar
 ) -> pd.DataFrame: # a row a recording: Dice, area ratio, EF, errors by phase and place (mm, or pixels); `error`: why not
     "Measure a network against somebody's outlines"
     model, rows = model or load_model(), []
     trained = trained or getattr(model, 'info', {}).get('trained')
-    jobs = list(outlined_clips(folder, view).items())
+    jobs = list(outlined_clips(folder, view, most=most).items())
     for name, read in show_progress(jobs, comment=Path(folder).name, progress=progress):
         try: rows.append(_score_outlined(name, read(), model, trained))
         except (ValueError, OSError) as e: rows.append(dict(name=name, kind='heart', error=' '.join(str(e).split())))
@@ -489,7 +491,7 @@ def real_figures(
     figures.update(decoys=len(decoys), decoys_with_ef=int(decoys.clip_ef.notna().sum()) if len(decoys) else 0)
     return {k: float(v) if isinstance(v, (float, np.floating)) else v for k, v in figures.items()}
 
-# %% ../nbs/07_real.ipynb #db537410
+# %% ../nbs/07_real.ipynb #f540aaa3
 def real_lines(
     scores:pd.DataFrame, # of `real_scores`
 ) -> list: # lines of text
@@ -509,7 +511,7 @@ def real_lines(
         lines.append(f"EF off by more than 10 points in {f['ef_wrong']}, doubted in {f['doubted_wrong']} of them "
                      f"and in {f['doubted_right']} of the {f['ef_pairs'] - f['ef_wrong']} others")
     if f['decoys']: lines.append(f"no heart in it, and an EF all the same: {f['decoys_with_ef']} of {f['decoys']}")
-    return lines
+    return [l.replace('nan', '-') for l in lines]
 
 # %% ../nbs/07_real.ipynb #86b5d3e8
 def error_table(
@@ -519,11 +521,15 @@ def error_table(
     table = {phase: [scores.get(f'{phase} {place}', pd.Series(dtype=float)).median() for place in PLACES] for phase in ('ED', 'ES')}
     return pd.DataFrame(table, index=pd.Index(PLACES, name='mm outside of theirs'))
 
-# %% ../nbs/07_real.ipynb #0788614a
+# %% ../nbs/07_real.ipynb #fdeac0ed
+def _as_seen(clip, which, size):
+    "Frames of a clip as the network gets them, uint8 (n, size, size): gain turned up, square millimetres"
+    bright = replace(clip, frames=_turned_up(clip.frames)[clip.frames[which]])
+    return resize_clip(resize_clip(bright, _square_mm(*clip.shape[1:], clip.pixel_mm)), size).frames
+
 def _looked_at(clip, size, n=6):
-    "A few frames of a clip as the network gets them: uint8 (n, size, size)"
-    frames = clip.frames[np.unique(np.linspace(0, len(clip) - 1, min(n, len(clip))).astype(int))]
-    return resize_clip(replace(clip, frames=_turned_up(clip.frames)[frames]), size).frames
+    "A few of them, spread over the clip"
+    return _as_seen(clip, np.unique(np.linspace(0, len(clip) - 1, min(n, len(clip))).astype(int)), size)
 
 def _turned(frames, angle, zoom, back=False):
     "Pictures turned and scaled about the probe, or turned back"
@@ -627,14 +633,12 @@ def outside_doubts(
     trained:dict, # of `trained_range`, for the same network
 ) -> tuple: # reasons for doubt, one phrase each; none where the recording is of the kind that was trained
     "Whether a recording lies outside of what the network was trained on"
-    doubts, (far, each) = [], _distance(signs, trained)
-    words = dict(sure='the network is not sure of its outline (it expects Dice', agree='the outline changes with gain and zoom (Dice')
-    for key, word in words.items():
-        if signs[key] < trained[key]: doubts.append(f'{word} {signs[key]:.2f}; {trained[key]:.2f} and more is usual)')
+    (far, each), doubts = _distance(signs, trained), []
+    for key, words in (('sure', 'the network is not sure of its outline: it expects Dice'), ('agree', 'the outline changes with gain and zoom: Dice')):
+        if signs[key] < trained[key]: doubts.append(f'{words} {signs[key]:.2f}, {trained[key]:.2f} and more is usual')
     if far > trained['distance']:
-        most = [_WORDS[LOOKS[i]] for i in np.abs(each).argsort()[::-1][:2]]
-        doubts.append(f'unlike what the network was trained on ({far:.1f} standard deviations; up to {trained["distance"]:.1f} is usual): '
-                      + ' and '.join(most))
+        most = _WORDS[LOOKS[int(np.abs(each).argmax())]]   # the sign that is furthest out
+        doubts.append(f'unlike what the network was trained on in its {most}: {far:.1f} standard deviations, up to {trained["distance"]:.1f} is usual')
     return tuple(doubts)
 
 # %% ../nbs/07_real.ipynb #4bb953c2
@@ -676,7 +680,7 @@ def _with_the_beat(area, fps):
     if not find_beats(area, fps): return np.zeros(len(area), bool)
     return np.abs(area - smooth_curve(area, fps, .2)) < .08*area.max()
 
-# %% ../nbs/07_real.ipynb #6755958e
+# %% ../nbs/07_real.ipynb #bc6470eb
 def pseudo_labels(
     clips:list, # `Clip`s without outlines
     model, # an `LVModel`
@@ -688,7 +692,7 @@ def pseudo_labels(
     frames, masks, seen = [], [], 0
     for clip in clips:
         step = max(1, len(clip)//(2*most))
-        x = resize_clip(replace(clip, frames=_turned_up(clip.frames)[clip.frames[::step]]), model.config.size).frames
+        x = _as_seen(clip, slice(None, None, step), model.config.size)
         p = view_probabilities(x, model); mean = p.mean(0); m = clean_masks(mean > .5, 1)
         good = (_expected(mean) > sure) & (_overlap(p[1:] > .5, p[0] > .5).mean(0) > agree)
         good &= _with_the_beat(lv_area(m), clip.fps/step) & [_ventricle_like(one) for one in m]
