@@ -167,8 +167,7 @@ class Scanner:
     side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart',
                               (-30, 30), (-6, 14))
     fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10),
-                              (-44, -15),
-                              clean=(-70, -44), typical=(-44, -18))
+                              (-44, -15), clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
@@ -779,6 +778,7 @@ RHYTHMS = dict( # and how they beat
 # %% ../nbs/05_phantom.ipynb #71fe3b33
 def _uniform(*key):
     "A number from 0 to 1 that belongs to a key, such as (seed, 'gain'): a new row changes no other draw"
+    key = tuple(k if isinstance(k, str) else int(k) for k in key)   # a seed of NumPy's is the same seed
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=6).digest(), 'big')/2**48
 
 def _pick(table, u): # a name from SHAPES or RHYTHMS, by their shares
