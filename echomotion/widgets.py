@@ -207,6 +207,10 @@ class _Live(widgets.VBox):
         data = own[0] if isinstance(own, tuple) else own
         return {**data, 'text/plain': type(self).__name__, 'text/html': self.static()}, meta
 
+    def static(self) -> str: # HTML
+        "The same widget for a page without a kernel: its twin."
+        return self._static()
+
 # %% ../nbs/06_widgets.ipynb #9b008675
 #| code-fold: true
 #| code-summary: "Small things for controls"
@@ -405,7 +409,7 @@ def _player_page(answers, curves, ms, masks, truth):
 #| code-fold: true
 #| code-summary: "The player's twin"
 @patch
-def static(self:ClipPlayer) -> str: # HTML
+def _static(self:ClipPlayer):
     "The same clip for a page without a kernel."
     return static_player(self.frames, self.masks, self.values, self.fps, self.unit, self.beats, max_frames=24,
                          truth=self.truth)
@@ -440,6 +444,11 @@ class EFExplorer(_Live):
         view.curves = [_drawn(y, svg) for (y, *_), svg in zip(self.curves.values(), self._svgs(ed, view.frame, es))]
         super().__init__('explorer', view, *self._controls(view))
         for name in ('ed', 'frame', 'es'): self._show(name)
+
+    @property
+    def ef(self): return self._ef_by('volume') # percent, from the volumes at the two frames
+    @property
+    def area_ef(self): return self._ef_by('area') # percent, from the areas
 
 # %% ../nbs/06_widgets.ipynb #w06expl1
 #| code-fold: true
@@ -484,12 +493,6 @@ def _ef_by(self:EFExplorer, word):
     y, *_ = self.curves[word]
     return ejection_fraction(y[self.ed.value], y[self.es.value])
 
-@patch(as_prop=True)
-def ef(self:EFExplorer): return self._ef_by('volume') # percent, from the volumes at the two frames
-
-@patch(as_prop=True)
-def area_ef(self:EFExplorer): return self._ef_by('area') # percent, from the areas
-
 # %% ../nbs/06_widgets.ipynb #w06expl6
 #| code-fold: true
 #| code-summary: "The explorer shows a frame"
@@ -529,7 +532,7 @@ def _thinned(n, keep, most):
     return sorted({*range(0, n, -(-n // most)), *map(int, keep)})
 
 @patch
-def static(self:EFExplorer) -> str: # HTML
+def _static(self:EFExplorer):
     "The same choice for a page without a kernel."
     at = dict(ed=self.ed.value, frame=self.frame.value, es=self.es.value)
     shown = _thinned(len(self.frames), at.values(), 24)
@@ -798,7 +801,7 @@ def _table(self:TracingExercise):
 #| code-fold: true
 #| code-summary: "The tracing's twin"
 @patch
-def static(self:TracingExercise) -> str: # HTML
+def _static(self:TracingExercise):
     "The same exercise for a page without a kernel: the points are dragged there too."
     bits = {k: dict(bits=np.packbits(m).tobytes(), pixels=int(m.sum())) for k, m in self.truth.items()}
     first = np.round(self.first, 1).tolist()
@@ -937,7 +940,7 @@ def show(self:_Run):
 #| code-fold: true
 #| code-summary: "The monitor's twin"
 @patch
-def static(self:_Run) -> str: # HTML
+def _static(self:_Run):
     "The run for a page without a kernel: a slider over the epochs."
     if not self.rows: return '<p class="em-twin">no epoch has been trained yet</p>'
     shown = _thinned(len(self.rows), (len(self.rows) - 1,), 16)
@@ -1236,7 +1239,7 @@ def _five(self:PhantomKnobs, name, part, word, low, high, step, unit):
 #| code-fold: true
 #| code-summary: "The knobs' twin"
 @patch
-def static(self:PhantomKnobs) -> str: # HTML
+def _static(self:PhantomKnobs):
     "Five places of each knob for a page without a kernel; one knob is turned at a time."
     knobs = {name: self._five(name, *spec) for name, spec in KNOBS.items()}
     home = knobs['ef']['states'][knobs['ef']['home']]
