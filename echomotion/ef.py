@@ -15,7 +15,7 @@ import cv2, numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import find_peaks, savgol_filter
-from .data import as_mask, fan_aspect, read_clip, whole_file
+from .data import OKABE_ITO, as_mask, fan_aspect, read_clip, rgb_of, whole_file
 
 # %% ../nbs/03_ef.ipynb #7dea8d06
 def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixels or cm2 for area EF
@@ -657,9 +657,7 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
     return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip)))
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
-LV_COLOUR, ED_COLOUR, ES_COLOUR = '#56B4E9', '#0072B2', '#D55E00' # Okabe and Ito: told apart by colour-blind readers
-
-def _rgb(colour): return tuple(int(colour.lstrip('#')[i:i+2], 16) for i in (0, 2, 4))
+LV_COLOUR, ED_COLOUR, ES_COLOUR = (OKABE_ITO[k] for k in ('sky', 'blue', 'red'))
 
 # %% ../nbs/03_ef.ipynb #55dcaee3
 def overlay(frame:np.ndarray, # uint8 (H, W), grey
@@ -676,10 +674,10 @@ def overlay(frame:np.ndarray, # uint8 (H, W), grey
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
         mask = (cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     rgb = np.repeat(frame[..., None], 3, 2)
-    tint = np.array(_rgb(colour))
+    tint = np.array(rgb_of(colour))
     rgb = np.where(mask[..., None] > 0, rgb * (1 - opacity) + tint * opacity, rgb).astype(np.uint8)
     outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    rgb = cv2.drawContours(np.ascontiguousarray(rgb), outline, -1, _rgb(colour), 1)
+    rgb = cv2.drawContours(np.ascontiguousarray(rgb), outline, -1, rgb_of(colour), 1)
     if axis is not None and np.isfinite(np.asarray(axis)).all():
         a, b = [tuple(int(round(v)) for v in (np.asarray(p) + .5) * scale - .5) for p in axis]
         cv2.line(rgb, a, b, (255, 255, 255), 1, cv2.LINE_AA)
@@ -738,7 +736,7 @@ def _curve_strip(curve, t, width, height, beats):
     for i in np.flatnonzero(ok[1:] & ok[:-1]):
         cv2.line(im, pts[i].tolist(), pts[i+1].tolist(), (60, 60, 60), 1, cv2.LINE_AA)
     for k, colour in (('ed', ED_COLOUR), ('es', ES_COLOUR)):
-        for i in beats[k]: cv2.circle(im, pts[int(i)].tolist(), 3, _rgb(colour), -1, cv2.LINE_AA)
+        for i in beats[k]: cv2.circle(im, pts[int(i)].tolist(), 3, rgb_of(colour), -1, cv2.LINE_AA)
     cv2.line(im, (int(round(x[t])), 0), (int(round(x[t])), height), (200, 30, 30), 1)
     return im
 

@@ -9,7 +9,7 @@ __all__ = ['PUBLISHED_SOURCE', 'PUBLISHED', 'OUYANG_2020', 'EF_CUTOFFS', 'PREDIC
            'doubt_scores', 'evaluate', 'best_median_worst', 'plot_examples', 'write_report', 'write_clip_report']
 
 # %% ../nbs/04_evaluate.ipynb #e3492d04
-import base64, hashlib, io, json, platform, re, tempfile, warnings
+import hashlib, io, json, platform, re, tempfile, warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from scipy import stats
 from sklearn import config_context
 from sklearn.metrics import auc, r2_score, roc_curve
-from .data import OKABE_ITO, plot_style, show_progress, whole_file
+from .data import OKABE_ITO, data_url, picture_bytes, plot_style, show_progress, whole_file
 from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
 
 # %% ../nbs/04_evaluate.ipynb #4f017633
@@ -635,17 +635,11 @@ def _svg(draw, label, figsize=(4.4, 3.9)):
                   f'aria-label="{escape(label)}" stroke-linejoin="round">{body}')
 
 # %% ../nbs/04_evaluate.ipynb #154b2026
-def _webp(picture):
-    "A picture as bytes."
-    from PIL import Image
-    Image.fromarray(picture).save(f := io.BytesIO(), 'webp', quality=82)
-    return f.getvalue()
-
-def _data_uri(raw): return f'data:image/webp;base64,{base64.b64encode(raw).decode()}'
+def _webp_url(picture): return data_url(picture_bytes(picture, 'webp', 82), 'webp')
 
 def _picture(picture, alt, caption=''):
     height, width = picture.shape[:2]
-    return dict(src=_data_uri(_webp(picture)), alt=alt, caption=caption, width=width, height=height)
+    return dict(src=_webp_url(picture), alt=alt, caption=caption, width=width, height=height)
 
 # %% ../nbs/04_evaluate.ipynb #fillpage0001
 def _num(x, digits=2): return '–' if x is None or not np.isfinite(x) else f'{x:.{digits}f}'.replace('-', '−')
@@ -701,7 +695,7 @@ def _animation(clip, result, limit=1_500_000):
     with tempfile.TemporaryDirectory() as d:
         for scale in (None, 1):
             raw = write_animation(Path(d)/'clip.webp', clip, result, scale=scale).read_bytes()
-            if len(raw) <= limit: return _data_uri(raw)
+            if len(raw) <= limit: return data_url(raw, 'webp')
     return ''
 
 # %% ../nbs/04_evaluate.ipynb #recording001
@@ -711,7 +705,7 @@ def _recording(clip, result):
     return dict(name=clip.name, ef=result.ef, area_ef=result.area_ef, frames=len(result.masks), beats=len(beats),
                 found=int(result.masks.any((1, 2)).sum()), doubts=result.doubts, notes=clip.notes,
                 unit=result.volume_unit, table=beats.to_dict('records'), animation=_animation(clip, result),
-                still=_data_uri(_webp(_outlined(clip.frames[shown], result.masks[shown]))),
+                still=_webp_url(_outlined(clip.frames[shown], result.masks[shown])),
                 curve=_svg(lambda ax: _curve(ax, result), f'volume curve of {clip.name}', (5, 2.8)))
 
 # %% ../nbs/04_evaluate.ipynb #9a4ff854

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress,
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, picture_bytes, read_echonet, show_progress,
                              tracing_to_mask, whole_file, write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
@@ -1056,7 +1056,7 @@ def _few_frames(job):
     else: p = _beat_frames(seed, size, count, difficulty, ranges, name); pictures, masks = p.clip.frames, p.masks
     for picture, mask, row in zip(pictures, masks, rows):
         for file, image in zip(row[4:], (picture, mask.astype(np.uint8))):
-            with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+            with whole_file(out/file) as f: f.write_bytes(picture_bytes(image))
     return rows
 
 # %% ../nbs/05_phantom.ipynb #1209d24b

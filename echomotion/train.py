@@ -162,7 +162,7 @@ _PRESETS = dict(
     full=dict(arch='resnet34', size=224, bs=32, epochs=20, lr=1e-3, pretrained=True))
 
 def preset_config(
-    preset:str='quick', # 'quick': minutes on a CPU; 'full': the published method, for a GPU
+    preset:str='quick', # 'quick': minutes on a CPU; 'full': a ResNet encoder at 224x224, for a GPU
     **changes, # any field of `Config` to set otherwise
 ) -> Config: # ready for `train_model`
     "The settings of a preset, with your changes."

@@ -10,7 +10,7 @@ import pytest
 from echomotion import cli
 from echomotion.data import claim_folder
 
-COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'bench']
+COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'assess', 'adapt', 'bench']
 
 
 def echomotion(*args, **kw):
@@ -59,6 +59,12 @@ def test_wrong_path_of_a_clip():
 @pytest.mark.parametrize('command', ['train', 'evaluate'])
 def test_wrong_path_of_a_data_set(command, tmp_path):
     one_line(echomotion(command, tmp_path/'nowhere', '--out', tmp_path/'out'), 'nowhere', 'echomotion phantom')
+    assert not (tmp_path/'out').exists()
+
+
+def test_folders_of_real_recordings_that_are_not_there(tmp_path):
+    one_line(echomotion('assess', '--real', tmp_path/'nowhere', '--out', tmp_path/'out'), 'nowhere', 'no such folder')
+    one_line(echomotion('adapt', tmp_path/'nowhere', '--out', tmp_path/'out'), 'nowhere', 'no such folder')
     assert not (tmp_path/'out').exists()
 
 
