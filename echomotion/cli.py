@@ -527,7 +527,7 @@ _command('adapt', 'adapt a network to one scanner, from recordings without outli
     _option('--out', default='runs/adapt', help='run folder: weights.safetensors and adapt.json'),
     _MODEL,
     _option('--steps', type=int, default=120, help='of self-training; 0: the statistics of batch normalisation alone'),
-    _option('--share', type=float, default=.3, help="how much of these statistics is the scanner's, 0 to 1"),
+    _option('--share', type=float, default=.1, help="how much of these statistics is the scanner's, 0 to 1"),
     _option('--real', metavar='FOLDER', help='outlined recordings on which to measure before and after'),
     _SEED)
 

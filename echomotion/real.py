@@ -739,7 +739,7 @@ def adapt_model(
     steps:int=120, # of self-training, 32 pictures each; 0: statistics alone
     rounds:int=2, # how often the pseudo-labels are drawn anew
     lr:float=2e-4, # learning rate
-    share:float=.3, # of the new batch-norm statistics in the mixture
+    share:float=.1, # of the new batch-norm statistics in the mixture
     allowed:float=.01, # Dice on phantoms that may be lost
     n:int=24, # phantoms to measure that on
     seed:int=0, # same seed, same result
