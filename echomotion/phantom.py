@@ -556,7 +556,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     thin = np.minimum(patches*patches*patches, f(1.3))*f(sc.atria)*outer   # thin walls drop out here and there
     amp += inside*(f(.85)*np.maximum(bright, thin) - amp)
     bumps = np.maximum(rough, 0)*f(h.trabeculae)
-    cavity = np.maximum(d_inner - layer, zb) + bumps   # people draw inside the trabecular layer*np.clip(f(1.3) - z*f(1/L), .25, 1)
+    cavity = np.maximum(d_inner - layer, zb) + bumps   # people draw inside the trabecular layer
     blood = np.minimum(np.minimum(cavity, la), np.minimum(rv + f(.4)*bumps, ra))
     if aorta is not None: blood = np.minimum(blood, aorta)
     leaf, annulus = _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach)
