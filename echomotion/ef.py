@@ -359,6 +359,7 @@ def _segment(clip, model, batch_size=32, threshold=.5):
         out[i:i+batch_size] = _sized(_resize(np.ascontiguousarray(p), side)[:, top:top+h, left:left+w], own) >= threshold
     return out, gain
 
+# %% ../nbs/03_ef.ipynb #c1a1b001s
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
                  model, # an `LVModel`: `predict(uint8 (N, S, S)) -> float32 (N, S, S)` and `config.size`
                  batch_size:int=32, # frames at a time
