@@ -6,8 +6,8 @@
 __all__ = ['DEMO_PLAN', 'SMALL_PLAN', 'error_text', 'OneLineParser', 'cli_parser', 'main', 'split_counts', 'run_phantom',
            'training_config', 'data_folder', 'run_train', 'weights_file', 'save_ef', 'unique_file_name', 'run_ef',
            'summary_lines', 'run_evaluate', 'peak_memory_gb', 'demo_summary', 'run_demo', 'run_pretrain',
-           'phantom_figures', 'score_line', 'run_assess', 'weights_figures', 'items_per_second', 'bench_clip',
-           'bench_training', 'bench_phantom', 'run_bench']
+           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'weights_figures', 'items_per_second',
+           'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
 
 # %% ../nbs/13_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -207,15 +207,16 @@ def weights_file(
 def save_ef(
     clip,             # the `Clip` that was measured
     result,           # its `EFResult`
-    out:str|Path,     # folder for the three files
+    out:str|Path,     # folder for the four files
     overwrite=False   # replace files of that name?
-) -> list:            # paths: overlay animation, curve, table
-    "Write the evidence for an EF: overlay animation, curve, and a table with a row a frame"
+) -> list:            # paths: overlay animation, curve, table, page
+    "Write the evidence for an EF: overlay animation, curve, a table with a row a frame, and a page with all of it"
     from matplotlib.figure import Figure
     from echomotion.data import whole_file
     from echomotion.ef import plot_ef_curve, write_animation
-    ends = '_overlay.gif', '_curve.png', '_frames.csv'
-    files = overlay, curve, table = [Path(out)/f'{result.name}{end}' for end in ends]
+    from echomotion.evaluate import write_clip_report
+    ends = '_overlay.gif', '_curve.png', '_frames.csv', '_report.html'
+    files = overlay, curve, table, page = [Path(out)/f'{result.name}{end}' for end in ends]
     there = [p for p in files if p.exists()]
     if there and not overwrite:
         raise FileExistsError(f'{there[0]}: exists already; add --overwrite, or choose another folder with --out')
@@ -225,6 +226,7 @@ def save_ef(
     plot_ef_curve(result, ax=fig.subplots())
     with whole_file(curve) as p: fig.savefig(p)
     with whole_file(table) as p: _frames_table(result).to_csv(p, index=False)
+    write_clip_report(page, clip, result)
     return files
 
 # %% ../nbs/13_cli.ipynb #c13a0007
@@ -418,8 +420,8 @@ def run_demo(
 _command('pretrain', 'train on phantoms only, as the weights of the package were',
     'An hour or two on two cores. Stop it when you like: the same command goes on where it stopped.',
     _option('--out', default='runs/pretrain', help='folder for frames, weights, settings, history'),
-    _option('--hearts', type=_above_zero(), default=16000, help='simulated hearts to learn from'),
-    _option('--epochs', type=_above_zero(), default=4, help='passes over their pictures'),
+    _option('--hearts', type=_above_zero(), help='simulated hearts to learn from; else as many as they had'),
+    _option('--epochs', type=_above_zero(), help='passes over their pictures; else as many as they had'),
     _option('--seed', type=int, default=50, help='same seed, same result'),
     _WORKERS)
 
@@ -431,14 +433,15 @@ def run_pretrain(
     from echomotion.data import claim_folder
     from echomotion.phantom import train_on_phantoms
     out = claim_folder(args.out, 'pretrain', hearts=args.hearts, epochs=args.epochs, seed=args.seed)
-    model = train_on_phantoms(out/'run', args.hearts, epochs=args.epochs, seed=args.seed, workers=args.workers)
+    asked = {k: v for k, v in dict(hearts=args.hearts, epochs=args.epochs).items() if v}
+    model = train_on_phantoms(out/'run', seed=args.seed, workers=args.workers, **asked)
     print(model, f"weights: {out/'run'/'weights.safetensors'}", sep='\n')
     return 0
 
 # %% ../nbs/13_cli.ipynb #b2eafb19
 def phantom_figures(
     scores    # `DataFrame` of `phantom_scores`, a row a clip
-) -> dict:    # clips, no_ef, over_10: counts; dice, dice_ed, dice_es: means; mae, bias, largest: points of EF; r: Pearson
+) -> dict:    # counts clips, no_ef, over_10; means dice, dice_ed, dice_es; EF in points mae, bias, largest; Pearson r
     "What a network is worth on one kind of phantoms; the EF is by volume, `over_10` counts misses over 10 points"
     known = scores[scores.ef.notna()]
     miss = known.ef - known.ef_true
@@ -462,7 +465,11 @@ _command('assess', 'measure a network on fresh phantoms, and what each artefact 
     _option('--out', default='runs/assess', help='folder for typical.csv, hard.csv and artefacts.csv'),
     _option('--clips', type=_above_zero(), default=200, help='phantoms of each difficulty'),
     _option('--hearts', type=_above_zero(), default=12, help='hearts for each artefact'),
-    _option('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts'))
+    _option('--seed', type=int, default=9, help='of the phantoms: not that of the training hearts'),
+    _option('--real', metavar='FOLDER',
+            help="measure on outlined recordings instead: CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
+    _option('--decoys', metavar='FOLDER', help='with --real: recordings that show no heart, which must get no EF'),
+    _option('--view', choices=['4CH', '2CH'], default='4CH', help='with --real, of CAMUS: which view'))
 
 # %% ../nbs/13_cli.ipynb #c13a0010
 def _kept_table(file, make):
@@ -474,9 +481,10 @@ def _kept_table(file, make):
     return pd.read_csv(file)
 
 def run_assess(
-    args    # `model`, `out`, `clips`, `hearts`, `seed`
+    args    # `model`, `out`, `clips`, `hearts`, `seed`; `real`, `decoys`, `view`
 ) -> int:   # exit code
-    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact"
+    "Measure a network on fresh phantoms, typical and hard, and artefact by artefact; or on outlined recordings"
+    if args.real: return _assess_real(args)
     from echomotion.data import claim_folder
     from echomotion.phantom import artefact_table, phantom_scores
     from echomotion.train import load_model
@@ -488,6 +496,62 @@ def run_assess(
         print(score_line(kind, scores), flush=True)
     costs = _kept_table(out/'artefacts.csv', lambda: artefact_table(model, args.hearts, seed=args.seed))
     print(costs.sort_values('cost', ascending=False).to_string(index=False, float_format='{:.3f}'.format))
+    return 0
+
+# %% ../nbs/13_cli.ipynb #59037040
+def _assess_real(
+    args    # `real`, `decoys`, `view`, `model`, `out`
+) -> int:   # exit code
+    "Measure a network on recordings that somebody has outlined"
+    from echomotion.data import claim_folder, whole_file
+    from echomotion.real import error_table, real_figures, real_lines, real_scores
+    from echomotion.train import load_model
+    weights = weights_file(args.model)
+    model, folders = load_model(weights), dict(real=args.real, decoys=args.decoys)
+    where = {k: str(Path(v).resolve()) for k, v in folders.items() if v}
+    scores = real_scores(args.real, model, args.decoys, args.view)
+    out = claim_folder(args.out, 'assess', model=str(weights and weights.resolve()), view=args.view, **where)
+    with whole_file(out/'real.csv') as f: scores.to_csv(f, index=False, float_format='%.4f')
+    figures = {k: None if v != v else v for k, v in real_figures(scores).items()}   # JSON knows no NaN
+    with whole_file(out/'real.json') as f: f.write_text(json.dumps(figures, indent=1) + '\n')
+    for r in scores[(scores.kind == 'heart') & (scores.error != '')].itertuples(): _say(f'{r.name}: {r.error}')
+    print(*real_lines(scores), error_table(scores).round(1).to_string(), sep='\n')
+    print(f"a row a recording: {out/'real.csv'}")
+    return 0
+
+# %% ../nbs/13_cli.ipynb #cfba6814
+_command('adapt', 'adapt a network to one scanner, from recordings without outlines',
+    'Refused where it gets worse on phantoms by more than 0.01 Dice. '
+    'The adapted weights are yours, not those of the package.',
+    _option('data', metavar='FOLDER', help='recordings of one scanner'),
+    _option('--out', default='runs/adapt', help='run folder: weights.safetensors and adapt.json'),
+    _MODEL,
+    _option('--steps', type=int, default=120, help='of self-training; 0: the statistics of batch normalisation alone'),
+    _option('--share', type=float, default=.1, help="how much of these statistics is the scanner's, 0 to 1"),
+    _option('--real', metavar='FOLDER', help='outlined recordings on which to measure before and after'),
+    _SEED)
+
+# %% ../nbs/13_cli.ipynb #1f59fc83
+def run_adapt(
+    args    # `data`, `out`, `model`, `steps`, `share`, `real`, `seed`
+) -> int:   # exit code
+    "Adapt a network to one scanner, from recordings without outlines"
+    from echomotion.data import claim_folder
+    from echomotion.real import adapt_model, real_lines, real_scores, scanner_clips
+    from echomotion.train import load_model
+    weights = weights_file(args.model)
+    start, clips = load_model(weights), scanner_clips(args.data)
+    out = claim_folder(args.out, 'adapt', data=str(Path(args.data).resolve()), model=str(weights and weights.resolve()),
+                       steps=args.steps, share=args.share, seed=args.seed)
+    model = adapt_model(clips, out, start, steps=args.steps, share=args.share, seed=args.seed)
+    told = model.info['adapted']
+    trusted = '; '.join(f"{r['trusted']} of {r['seen']} frames trusted" for r in told['rounds']) or 'statistics alone'
+    print(f"{told['clips']} recordings, {told['steps']} steps, {trusted}",
+          f"phantoms: Dice {told['phantoms_before']:.3f} before, {told['phantoms_after']:.3f} after", sep='\n')
+    for word, m in dict(before=start, after=model).items():
+        if args.real: print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
+    print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: "
+          'pass them on as you may pass on those')
     return 0
 
 # %% ../nbs/13_cli.ipynb #c13a0011

@@ -327,6 +327,7 @@ def _region_mask(box, shape):
     inside[max(0, int(box[1])):int(np.ceil(box[3])), max(0, int(box[0])):int(np.ceil(box[2]))] = True
     return inside
 
+# %% ../nbs/00_data.ipynb #c1a1f013
 def _tissue_regions(ds):
     "Boxes (x0, y0, x1, y1) and sizes (row, column) of a pixel in mm of the ultrasound regions of a DICOM header that show tissue, from left to right"
     tissue, cm = 1, 3  # codes of the DICOM standard, part 3, C.8.5.5
@@ -338,11 +339,13 @@ def _tissue_regions(ds):
             found.append((tuple(box), tuple(mm)))
     return sorted(found)
 
+# %% ../nbs/00_data.ipynb #c1a1d001
 def _box_share(a, b):
     "Area of the box around mask a over that of mask b"
     (t, b_, l, r), (T, B, L, R) = _box(a), _box(b)
     return (b_ - t)*(r - l)/((B - T)*(R - L))
 
+# %% ../nbs/00_data.ipynb #c1a1f011
 def _matching_region(region, often, seldom, fan, pixel):
     "(mask, scale) of a region that agrees with the picture, else None: its box is the fan's, or a fan fills it and little is left outside"
     shape = often.shape
@@ -368,13 +371,16 @@ def _said_size(ds):
     except (TypeError, ValueError, ZeroDivisionError): aspect = 1.
     return mm, aspect
 
+# %% ../nbs/00_data.ipynb #c1a1e001
 def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
     "Sector bool (H, W), (row, column) size of a pixel in mm or None, and notes, from a DICOM header and from what flickers"
     regions, (spacing, _), shape, notes = _tissue_regions(ds), _said_size(ds), often.shape, []
     pixel = regions[0][1] if regions else spacing or (1, 1)
     whole = _fitted_fan(often, seldom, pixel)
     if whole is None: return np.ones(shape, bool), spacing, notes
-    matches = [(mm, *m) for box, mm in regions if (m := _matching_region(box, often, seldom, whole, pixel))]
+    fans = regions and _two_fans(often, seldom, pixel, whole) or [whole]
+    found = [(mm, [m for f in fans if (m := _matching_region(box, often, seldom, f, pixel))]) for box, mm in regions]
+    matches = [(mm, *m[0]) for mm, m in found if m]
     if len(matches) > 1 and side not in ('left', 'right') and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches):
         raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
     if matches:
@@ -446,6 +452,7 @@ def _mp4_edits(f, size):
         return [s for kind, a, b in _mp4_boxes(f, *span) if kind == path[0] for s in inside((a, b), path[1:])]
     return bool(inside((0, size), (b'moov', b'trak', b'edts', b'elst')))
 
+# %% ../nbs/00_data.ipynb #c1a1e002
 def _ends_early(path):
     "Whether an AVI, MP4 or Matroska file is shorter than it promises"
     size = path.stat().st_size
@@ -459,6 +466,7 @@ def _ends_early(path):
         told = int.from_bytes(head[at:at + n], 'big') & ((1 << 7*n) - 1)
         return told != (1 << 7*n) - 1 and at + n + told > size
 
+# %% ../nbs/00_data.ipynb #c1a1f012
 def _no_rate(path):
     "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
     with open(path, 'rb') as f: head = f.read(4096)
@@ -482,6 +490,7 @@ def _uneven_note(times):
     steps = np.diff(times)*1000
     return [f'frames are unevenly spaced ({steps.min():.0f} to {steps.max():.0f} ms): the time of each is used']
 
+# %% ../nbs/00_data.ipynb #c1a1e003
 def _read_video(path):
     "RGB pictures, rate, times and shape of the pixels of a video file"
     cap, pictures, seconds, notes = cv2.VideoCapture(str(path)), [], [], []
@@ -556,6 +565,7 @@ def _stacked(pictures):
     if all(p.dtype == np.uint8 for p in pictures) or len({p.shape for p in pictures}) > 1: return pictures
     return np.stack(pictures)
 
+# %% ../nbs/00_data.ipynb #c1a1e004
 def _read_folder(path):
     "Pictures of a folder of frames, in the order of the numbers in their names; or the DICOM files of one recording"
     files = [p for p in path.iterdir() if p.is_file() and not p.name.startswith('.')]
@@ -671,6 +681,7 @@ def _dicom_rates(ds, n):
     if len(steps) == n - 1 and n > 1 and (steps > 0).all(): rates['FrameTimeVector'] = _even_times(np.concatenate([[0], np.cumsum(steps)]), np.nan) if n > 2 else (1/steps[0], None)
     return {k: v for k, v in rates.items() if 0 < v[0] < 1000}
 
+# %% ../nbs/00_data.ipynb #c1a1e005
 def _dicom_fps(ds, n):
     "Frames a second (NaN where a DICOM data set does not say), times (None where evenly spaced) and notes"
     rates, notes = _dicom_rates(ds, n), []
@@ -711,6 +722,7 @@ def _video_in_dicom(ds):
         path.write_bytes(next(generate_frames(ds.PixelData, number_of_frames=1)))
         return np.stack(_read_video(path).pictures)
 
+# %% ../nbs/00_data.ipynb #c1a1e006
 def _really_rgb(ds):
     "Whether an uncompressed picture that is called YBR holds RGB: tissue is grey, so its three colours are alike"
     n = ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3
@@ -762,6 +774,7 @@ def _dicom_headers(files):
         if 'Rows' in ds: found.append((p, ds))
     return found
 
+# %% ../nbs/00_data.ipynb #c1a1e007
 def _read_dicom_folder(path, files):
     "One recording of a folder, or of the files a DICOMDIR lists: a cine, or one file a frame"
     contents = next((p for p in files if p.name.upper() == 'DICOMDIR'), None)
@@ -820,7 +833,7 @@ def _time_first(a, what):
         return a[0] if a.shape[0] == 1 and not first else np.moveaxis(a, 1 if first else 0, -1)
     if a.ndim != 3: raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {a.shape}')
     h, w, t = a.shape
-    if h == w != t or t < min(h, w)/4 and max(h, w) < 4*min(h, w):   # as they stand, pictures of h x t would be strips
+    if h == w != t or max(w, t) > 2*min(w, t) and max(h, w) <= 2*min(h, w):   # as they stand, pictures of w x t would be strips
         raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): `a.transpose(2, 0, 1)` puts time first, `a.transpose(2, 1, 0)` also turns (x, y) '
                          f'into rows and columns; if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
     return a
@@ -876,6 +889,7 @@ def _squared_pixels(clip, coloured, aspect):
     note = f'pixels are {aspect:.3g} times as high as wide: pictures were drawn out from {clip.shape[1]}x{clip.shape[2]} to {h}x{w}'
     return replace(clip, frames=frames, notes=(*clip.notes, note)), coloured
 
+# %% ../nbs/00_data.ipynb #c1a1e008
 def _cut_screen(clip, coloured, sector, ds=None, what='clip'):
     "The clip without the writing on the screen, cropped to its sector, with the pixel size of the DICOM header"
     frames, pixel_mm, notes = clip.frames, clip.pixel_mm, []
@@ -992,6 +1006,7 @@ def picture_bytes(
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     return cv2.imencode(f'.{kind}', np.ascontiguousarray(bgr), options[kind])[1].tobytes()
 
+# %% ../nbs/00_data.ipynb #c1a1f003
 def data_url(
     picture:bytes, # as `picture_bytes` gives it
     kind:str, # 'png', 'jpeg' or 'webp'
@@ -1181,6 +1196,7 @@ def _traced(self, name):
     if name not in self.tracings: raise KeyError(f'{self.path}: clip {name!r} has no usable tracings{self._why(name)}')
     return self.tracings[name]
 
+# %% ../nbs/00_data.ipynb #c1a1f004
 @patch
 def ed_es(self:EchoNet,
           name:str, # of a traced clip
@@ -1189,6 +1205,7 @@ def ed_es(self:EchoNet,
     areas = {f: _polygon_area(tracing_outline(t)) for f, t in _traced(self, name).items()}
     return max(areas, key=areas.get), min(areas, key=areas.get)
 
+# %% ../nbs/00_data.ipynb #c1a1f005
 @patch
 def mask(self:EchoNet,
          name:str, # of a traced clip
@@ -1330,6 +1347,7 @@ def _polygon_lines(points):
     except (ValueError, TypeError, np.linalg.LinAlgError): axis = np.concatenate([points[0], points[half - 1]])
     return np.concatenate([axis[None], chords])
 
+# %% ../nbs/00_data.ipynb #c1a1e009
 def _usable_tracings(path, clips):
     "Tracings by clip and frame; and (name, reason) of those that cannot be used"
     tracings, skipped, numbers = {}, [], ['X1', 'Y1', 'X2', 'Y2', 'Frame']
@@ -1440,10 +1458,12 @@ def _is_whole_png(path):
             return f.read() == b'IEND\xaeB`\x82'
     except OSError: return False
 
+# %% ../nbs/00_data.ipynb #c1a1f001
 def _write_png(path, picture):
     "A grey picture as a PNG, whole or not at all"
     with whole_file(path) as tmp: tmp.write_bytes(picture_bytes(picture))
 
+# %% ../nbs/00_data.ipynb #c1a1f002
 def _frame_files(split, name, frame):
     "Paths of a frame's picture and mask in the cache"
     return f'{split}/{name}_{frame}.png', f'{split}/{name}_{frame}_mask.png'
@@ -1649,7 +1669,7 @@ def restyle_batch(
     rng, # torch.Generator on the CPU
 ) -> object: # float tensor of the same shape
     "Give each picture of a batch the look of a scanner that does not exist: uneven gain, fog, shadow, grey curve, grain, noise"
-    import torch, torch.nn.functional as F
+    import torch
     x = images.as_subclass(torch.Tensor).cpu()
     def draw(low, high): return torch.rand(len(x), 1, 1, 1, generator=rng)*(high - low) + low
     def sometimes(share): return (torch.rand(len(x), 1, 1, 1, generator=rng) < share).to(x.dtype)

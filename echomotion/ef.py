@@ -15,7 +15,7 @@ import cv2, numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import find_peaks, savgol_filter
-from .data import as_mask, fan_aspect, read_clip, whole_file
+from .data import OKABE_ITO, as_mask, fan_aspect, read_clip, rgb_of, whole_file
 
 # %% ../nbs/03_ef.ipynb #7dea8d06
 def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixels or cm2 for area EF
@@ -23,7 +23,8 @@ def ejection_fraction(edv:float, # size at end-diastole: mL for volume EF, pixel
                      ) -> float: # EF, percent; NaN where there is nothing to eject from, or a size below zero
     "The share of the filled cavity that one beat throws out."
     edv, esv = np.asarray(edv, float), np.asarray(esv, float)
-    with np.errstate(divide='ignore', invalid='ignore'): ef = np.where((edv > 0) & (esv >= 0), (edv - esv) / edv * 100, np.nan)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ef = np.where((edv > 0) & (esv >= 0), (edv - esv) / edv * 100, np.nan)
     return float(ef) if ef.ndim == 0 else ef
 
 # %% ../nbs/03_ef.ipynb #d6ab3ebb
@@ -37,7 +38,8 @@ def _pixel_size(pixel_mm):
     if pixel_mm is None: return 1., 1.
     size = np.asarray(pixel_mm, float)
     if size.shape != (2,) or not (np.isfinite(size) & (size > 0)).all():
-        raise ValueError(f'pixel_mm is {pixel_mm!r}; it is (row, column), the height and width of a pixel in mm, or None where unknown')
+        raise ValueError(f'pixel_mm is {pixel_mm!r}; it is (row, column), the height and width of a pixel in mm, '
+                         'or None where unknown')
     return float(size[0]), float(size[1])
 
 # %% ../nbs/03_ef.ipynb #19a51d6a
@@ -63,7 +65,8 @@ def _start_direction(points):
     val = np.maximum(val, 1e-6 * val[1]) # a mask one pixel wide has no width
     d = vec[:, 1]
     if abs(d[1]) < .5 and val[1] < 2.5 * val[0]: d = vec[:, 0]
-    twice = (val[1] / val[0] - 1) * np.exp(2j * np.arctan2(d[1], d[0])) + .3 * np.exp(1j * np.pi) # a round LV stays near upright
+    # a round LV stays near upright
+    twice = (val[1] / val[0] - 1) * np.exp(2j * np.arctan2(d[1], d[0])) + .3 * np.exp(1j * np.pi)
     angle = np.angle(twice) / 2 % np.pi
     return np.array([np.cos(angle), np.sin(angle)])
 
@@ -115,7 +118,7 @@ def _long_enough(mask): return np.count_nonzero(mask) >= 12 and np.any(mask, 0).
 def long_axes(masks:np.ndarray, # bool (T, H, W)
               pixel_mm:tuple=None, # (row, column) size of a pixel in mm, for pixels that are not square
               smooth:float=2., # how far the axis' direction is averaged in time, frames (standard deviation)
-             ) -> np.ndarray: # float (T, 2, 2): per frame apex (x, y) and base (x, y) in pixels; NaN where the mask is empty
+             ) -> np.ndarray: # float (T, 2, 2): apex and base (x, y) of each frame in pixels; NaN where it is empty
     "Long axis in every frame, its direction steady from frame to frame."
     masks = _binary(masks)
     out = np.full((len(masks), 2, 2), np.nan)
@@ -134,7 +137,7 @@ def long_axes(masks:np.ndarray, # bool (T, H, W)
 # %% ../nbs/03_ef.ipynb #63dcf060
 def long_axis(mask:np.ndarray, # bool (H, W)
               pixel_mm:tuple=None, # (row, column) size of a pixel in mm, for pixels that are not square
-             ) -> tuple: # apex (x, y) and base (x, y), the middle of the mitral annulus, in pixels; NaN where there is no LV
+             ) -> tuple: # apex and base, each (x, y) in pixels; NaN where there is no LV
     "The line every volume formula starts from: apex to the middle of the mitral annulus."
     apex, base = long_axes(np.asarray(mask)[None], pixel_mm)[0]
     return apex, base
@@ -144,10 +147,11 @@ def disk_chords(mask:np.ndarray, # bool (H, W)
                 n_disks:int=20, # number of disks
                 pixel_mm:tuple=None, # (row, column) size of a pixel in mm
                 axis:tuple=None, # apex and base (x, y) in pixels; None: `long_axis(mask)`
-               ) -> tuple: # (float (n,) chord widths, float length of the axis), in mm or pixels; (float (n, 4) x1, y1, x2, y2 in pixels)
+               ) -> tuple: # widths (n,) and length of the axis, mm or pixels; chords (n, 4) x1, y1, x2, y2, pixels
     "Cut the cavity into slices of equal height across the long axis and measure each one's width."
     apex, base = long_axis(mask, pixel_mm) if axis is None else axis
-    if not (np.any(mask) and np.isfinite(np.asarray([apex, base])).all() and np.any(np.asarray(base) != apex)): return np.full(n_disks, np.nan), np.nan, np.full((n_disks, 4), np.nan)
+    if not (np.any(mask) and np.isfinite(np.asarray([apex, base])).all() and np.any(np.asarray(base) != apex)):
+        return np.full(n_disks, np.nan), np.nan, np.full((n_disks, 4), np.nan)
     p, px, area = _points(mask, pixel_mm)
     apex, base = np.asarray(apex) * px, np.asarray(base) * px
     length = np.linalg.norm(base - apex)
@@ -189,10 +193,12 @@ def biplane_volume(mask_a4c:np.ndarray, # bool (H, W), apical four-chamber view
                    mask_a2c:np.ndarray, # bool (H, W), apical two-chamber view of the same moment
                    pixel_mm:tuple=None, # (row, column) size of a pixel in mm, four-chamber; None: cubic pixels
                    n_disks:int=20, # number of disks
-                   pixel_mm_a2c:tuple=None, # the same for the two-chamber view, whose depth can differ; None: as the other
+                   pixel_mm_a2c:tuple=None, # of the two-chamber view, whose depth can differ; None: as the other
                   ) -> float: # mL, or cubic pixels; NaN where there is no LV
     "Volume from two views at right angles (biplane Simpson): every slice is an ellipse."
-    if pixel_mm is None and pixel_mm_a2c is not None: raise ValueError('pixel_mm is known for the two-chamber view alone; a volume in mL needs both, one in pixels neither')
+    if pixel_mm is None and pixel_mm_a2c is not None:
+        raise ValueError('pixel_mm is known for the two-chamber view alone; '
+                         'a volume in mL needs both, one in pixels neither')
     a, la, _ = disk_chords(mask_a4c, n_disks, pixel_mm)
     b, lb, _ = disk_chords(mask_a2c, n_disks, pixel_mm_a2c or pixel_mm)
     v = np.pi / 4 * (a * b).sum() * np.maximum(la, lb) / n_disks
@@ -208,7 +214,8 @@ def lv_volume(masks:np.ndarray, # bool (T, H, W)
     "Volume in every frame, all of them measured along one steady long axis."
     if axes is None: axes = long_axes(masks, pixel_mm)
     if method == 'disks': return np.array([disk_volume(m, pixel_mm, n_disks, ax) for m, ax in zip(masks, axes)], float)
-    if method == 'area-length': return np.array([area_length_volume(m, pixel_mm, ax) for m, ax in zip(masks, axes)], float)
+    if method == 'area-length':
+        return np.array([area_length_volume(m, pixel_mm, ax) for m, ax in zip(masks, axes)], float)
     raise ValueError(f"method is {method!r}; it is 'disks' or 'area-length'")
 
 # %% ../nbs/03_ef.ipynb #ae315eae
@@ -223,12 +230,13 @@ def frame_noise(curve:np.ndarray, # float (T,), area or volume
           ) -> float: # standard deviation of the frame-to-frame noise, as a share of the curve's largest value
     "How much of the curve is trembling and not heartbeat: third differences leave next to nothing of a beat."
     x = _fill(curve)
-    return float(1.48 * np.median(np.abs(np.diff(x, 3))) / np.sqrt(20) / np.abs(x).max()) if len(x) > 8 and np.any(x) else 0.
+    if len(x) <= 8 or not np.any(x): return 0.
+    return float(1.48 * np.median(np.abs(np.diff(x, 3))) / np.sqrt(20) / np.abs(x).max())
 
 # %% ../nbs/03_ef.ipynb #9630f906
 def smooth_curve(curve:np.ndarray, # float (T,), area or volume; NaN where the LV was lost
                  fps:float=np.nan, # frames a second; NaN: the window is five frames
-                 seconds:float=None, # length of the window; None: 0.08 s, or 0.16 s where the curve trembles by more than 2%
+                 seconds:float=None, # of the window; None: 0.08, or 0.16 where the curve trembles by more than 2%
                 ) -> np.ndarray: # float (T,), gaps bridged by straight lines
     "Take the trembling out of a curve and leave its peaks their height (Savitzky and Golay 1964)."
     curve = _fill(curve)
@@ -241,10 +249,11 @@ def smooth_curve(curve:np.ndarray, # float (T,), area or volume; NaN where the L
 def beat_frames(curve:np.ndarray, # float (T,), area or volume
                 longest:int=None, # longest beat looked for, frames
                ) -> float: # length of a beat in frames; NaN where the curve does not repeat
-    "How many frames until the curve repeats itself (autocorrelation, less trusted the less of the curve overlaps): the beat's length."
+    "How many frames until the curve repeats itself: the beat's length, by autocorrelation."
     x = _fill(curve); x = x - x.mean(); n = len(x)
     if n < 8 or not np.isfinite(x).all() or x.std() < 1e-9: return np.nan
-    r = np.array([np.corrcoef(x[:n-k], x[k:])[0, 1] if k < n - 4 and x[:n-k].std() > 0 and x[k:].std() > 0 else 0 for k in range((longest or 3 * n // 4) + 1)])
+    def like(a, b): return np.corrcoef(a, b)[0, 1] if len(a) > 4 and a.std() > 0 and b.std() > 0 else 0
+    r = np.array([like(x[:n-k], x[k:]) for k in range((longest or 3 * n // 4) + 1)])
     peaks, _ = find_peaks(r, height=.3, prominence=.2)
     weight = r[peaks] * (1 - peaks / n)   # two beats later fewer frames overlap, and they agree by chance more easily
     return float(peaks[weight >= .85 * weight.max()][0]) if len(peaks) else np.nan
@@ -292,10 +301,11 @@ def _resize(images, size):
 
 # %% ../nbs/03_ef.ipynb #4eda1008
 def _turned_up(frames, target=.7):
-    "What becomes of each grey level, uint8 (256,), where the gain was set low: 1% of the lit pixels reach `target` of white. A bright recording stays as it is."
+    "What becomes of each grey level, uint8 (256,): the brightest 1% of the lit pixels reach `target` of white."
     lit = np.bincount(frames.ravel(), minlength=256)[1:]
     top = 1 + np.searchsorted(np.cumsum(lit), .99 * lit.sum())
-    return np.minimum(np.arange(256) * max(1., target * 255 / max(top, 24)), 255).astype(np.uint8)   # what is darker than 24 is no picture
+    # what is darker than 24 is no picture
+    return np.minimum(np.arange(256) * max(1., target * 255 / max(top, 24)), 255).astype(np.uint8)
 
 # %% ../nbs/03_ef.ipynb #8869a5b7
 def _expected_dice(p):
@@ -304,11 +314,11 @@ def _expected_dice(p):
     return float(np.mean(2 * (p * m).sum((1, 2)) / np.maximum(p.sum((1, 2)) + m.sum((1, 2)), 1e-6)))
 
 def _mirror_helps(frames, model, margin=.01):
-    "-1 where the network is clearly surer of a few frames (N, S, S) mirrored left and right, else 1: a step for slices."
+    "-1 where the network is clearly surer of frames (N, S, S) mirrored left and right, else 1: a step for slices."
     sure = [_expected_dice(np.asarray(model.predict(frames[..., ::turn].copy()), np.float32)) for turn in (1, -1)]
     return -1 if sure[1] > sure[0] + margin else 1
 
-# %% ../nbs/03_ef.ipynb #41a7c3db
+# %% ../nbs/03_ef.ipynb #squaremm0001
 def _square_mm(h, w, pixel_mm):
     "Size (h, w) that makes a picture's pixels square: the side along which they are longer grows."
     row, col = _pixel_size(pixel_mm)
@@ -320,6 +330,7 @@ def _sized(images, shape):
     if images.shape[1:] == shape: return images
     return np.stack([cv2.resize(im, shape[::-1], interpolation=cv2.INTER_LINEAR) for im in images])
 
+# %% ../nbs/03_ef.ipynb #41a7c3db
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
                  model, # an `LVModel`: `predict(uint8 (N, S, S)) -> float32 (N, S, S)` and `config.size`
                  batch_size:int=32, # frames at a time
@@ -537,7 +548,8 @@ def _shape_doubts(r):
     out = []
     if slim < 1.35: out.append(f'foreshortened? long axis only {slim:.1f} times the mean width at ED')
     if r.pixel_mm is not None and ed < 55: out.append(f'foreshortened? long axis only {ed:.0f} mm at ED')
-    if not .72 <= es / ed <= 1.03: out.append(f'foreshortened? long axis at ES {es / ed * 100:.0f}% of its length at ED')
+    if not .72 <= es / ed <= 1.03:
+        out.append(f'foreshortened? long axis at ES {es / ed * 100:.0f}% of its length at ED')
     return out
 
 # %% ../nbs/03_ef.ipynb #6678ecc4
@@ -552,7 +564,8 @@ def _lost_doubts(r):
     found = np.isfinite(r.area)
     if found.all(): return []
     near = any(not found[max(0, t-2):t+3].all() for t in {*r.beats.ed, *r.beats.es})
-    return [f'LV lost in {(~found).sum()} of {len(found)} frames' + ', some of them at ED or ES: EF may read too low' * near]
+    there = ', some of them at ED or ES: EF may read too low' * near
+    return [f'LV lost in {(~found).sum()} of {len(found)} frames{there}']
 
 def _frames_a_beat(r):
     "Between two end-systoles; of one beat alone: about a second's."
@@ -568,7 +581,8 @@ def _curve_doubts(r):
     out += _lost_doubts(r)
     if not _known(r.fps): out.append('frame rate unknown: beats found by the curve\'s own period')
     if a_beat < 12: out.append(f'only {a_beat:.0f} frames a beat: ED and ES fall between frames, EF reads too low')
-    if (jump > .12).any(): out.append(f'area jumps in {(jump > .12).sum()} of {len(area)} frames (by up to {jump.max() * 100:.0f}%)')
+    if (jump > .12).any():
+        out.append(f'area jumps in {(jump > .12).sum()} of {len(area)} frames (by up to {jump.max() * 100:.0f}%)')
     if not _whole_beat(r.area, r.fps): out.append('less than one beat in the clip')
     if len(r.beats) > 1 and np.ptp(r.beats.ef) > 10:
         out.append(f'beats disagree: EF {r.beats.ef.min():.0f} to {r.beats.ef.max():.0f}%')
@@ -584,7 +598,7 @@ def _picture_doubts(r, sector):
 # %% ../nbs/03_ef.ipynb #judge0000001
 def reasons_to_doubt(result:EFResult, # a measurement
                      sector:np.ndarray=None, # bool (H, W), True inside the scan sector; None: the whole frame
-                    ) -> tuple: # of phrases with a number in each; empty where nothing speaks against the EF, or there is none
+                    ) -> tuple: # of phrases, most with a number; empty where nothing speaks against the EF
     "Why somebody should look again before the EF is believed."
     if np.isnan(result.ef): return ()
     hardly = () if 5 <= result.ef <= 85 else (f'EF of {result.ef:.0f}% is hardly possible',)
@@ -596,7 +610,7 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
                pixel_mm:tuple=None, # (row, column) size of a pixel in mm; None where unknown
                sector:np.ndarray=None, # bool (H, W), True inside the scan sector; None: the whole frame
                name:str='clip', # whose EF this is
-              ) -> EFResult: # EF with its evidence and the reasons to doubt it; NaN with the reason where there is no LV
+              ) -> EFResult: # EF with its evidence and the doubts; NaN with the reason where there is no LV
     "From the masks of a clip to its ejection fraction: measure, then judge."
     masks = _binary(masks)
     if masks.ndim != 3: raise ValueError(f'masks have shape {masks.shape}; a clip has (frames, height, width)')
@@ -605,7 +619,7 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
     result = _measured(masks, fps, pixel_mm, name)
     return replace(result, doubts=result.doubts + reasons_to_doubt(result, sector))
 
-# %% ../nbs/03_ef.ipynb #928e7476
+# %% ../nbs/03_ef.ipynb #truetimes001
 def _on_true_times(masks, clip):
     "`measure_ef` on even steps of time, where the frames of a clip are not evenly spaced."
     rest = clip.pixel_mm, clip.sector, clip.name
@@ -617,14 +631,18 @@ def _on_true_times(masks, clip):
     own = np.rint(t / step).astype(int).clip(0, len(even) - 1)   # and the step nearest to each frame
     r = measure_ef(masks[shown], 1 / step, *rest)
     frame = lambda i: int(shown[i]) if i >= 0 else -1
-    return replace(r, beats=r.beats.assign(ed=shown[r.beats.ed.to_numpy(int)], es=shown[r.beats.es.to_numpy(int)]), ed=frame(r.ed), es=frame(r.es), area=r.area[own],
-                   volume=r.volume[own], axes=r.axes[own], masks=masks, fps=clip.fps if _known(r.fps) else r.fps, times=t)
+    beats = r.beats.assign(ed=shown[r.beats.ed.to_numpy(int)], es=shown[r.beats.es.to_numpy(int)])
+    return replace(r, beats=beats, ed=frame(r.ed), es=frame(r.es), area=r.area[own], volume=r.volume[own], axes=r.axes[own],
+                   masks=masks, fps=clip.fps if _known(r.fps) else r.fps, times=t)
 
 def _aspect_doubt(clip):
     "The doubt where nobody knows the shape of a pixel and the fan says that it is not square."
     aspect = 1 if clip.pixel_mm is not None else fan_aspect(clip.frames)
-    return [] if aspect == 1 else [f'the picture looks squeezed: its fan would be round with pixels {aspect:.2g} times as high as wide; pass pixel_mm']
+    if aspect == 1: return []
+    return [f'the picture looks squeezed: its fan would be round with pixels {aspect:.2g} times as high as wide; '
+            'pass pixel_mm']
 
+# %% ../nbs/03_ef.ipynb #928e7476
 def clip_ef(clip, # a `Clip`, or the path of a recording
             model=None, # an `LVModel`; None: the one the package carries
             batch_size:int=32, # frames at a time
@@ -639,9 +657,7 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
     return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip)))
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
-LV_COLOUR, ED_COLOUR, ES_COLOUR = '#56B4E9', '#0072B2', '#D55E00' # Okabe and Ito: told apart by colour-blind readers
-
-def _rgb(colour): return tuple(int(colour.lstrip('#')[i:i+2], 16) for i in (0, 2, 4))
+LV_COLOUR, ED_COLOUR, ES_COLOUR = (OKABE_ITO[k] for k in ('sky', 'blue', 'red'))
 
 # %% ../nbs/03_ef.ipynb #55dcaee3
 def overlay(frame:np.ndarray, # uint8 (H, W), grey
@@ -655,12 +671,13 @@ def overlay(frame:np.ndarray, # uint8 (H, W), grey
     frame, mask = np.asarray(frame), np.asarray(mask, np.uint8)
     if scale != 1:
         size = frame.shape[1] * scale, frame.shape[0] * scale
-        frame, mask = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), (cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
+        mask = (cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     rgb = np.repeat(frame[..., None], 3, 2)
-    tint = np.array(_rgb(colour))
+    tint = np.array(rgb_of(colour))
     rgb = np.where(mask[..., None] > 0, rgb * (1 - opacity) + tint * opacity, rgb).astype(np.uint8)
     outline, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    rgb = cv2.drawContours(np.ascontiguousarray(rgb), outline, -1, _rgb(colour), 1)
+    rgb = cv2.drawContours(np.ascontiguousarray(rgb), outline, -1, rgb_of(colour), 1)
     if axis is not None and np.isfinite(np.asarray(axis)).all():
         a, b = [tuple(int(round(v)) for v in (np.asarray(p) + .5) * scale - .5) for p in axis]
         cv2.line(rgb, a, b, (255, 255, 255), 1, cv2.LINE_AA)
@@ -678,7 +695,8 @@ def plot_frames(clip, # a `Clip`, or uint8 frames (T, H, W)
     pair = result.beats.iloc[len(result.beats) // 2][['ed', 'es']] if len(result.beats) else (0, len(frames) - 1)
     words = ('ED, ', 'ES, ') if len(result.beats) else ('', '') # without a beat no frame is ED
     for ax, t, word, colour in zip(axs, map(int, pair), words, (ED_COLOUR, ES_COLOUR)):
-        ax.imshow(overlay(frames[t], result.masks[t], colour, axis=result.axes[t], scale=max(1, 336 // frames.shape[1])))
+        scale = max(1, 336 // frames.shape[1])
+        ax.imshow(overlay(frames[t], result.masks[t], colour, axis=result.axes[t], scale=scale))
         ax.set_title(f'{word}frame {t}', fontsize=9); ax.axis('off')
     return axs
 
@@ -699,7 +717,8 @@ def plot_ef_curve(result:EFResult, # from `measure_ef` or `clip_ef`
         if len(i): ax.plot(t[i], smooth_curve(y, result.fps)[i], marker, c=colour, ms=7, label=k.upper())
     unit = result.volume_unit if what == 'volume' else result.area_unit
     ax.set(xlabel='time (s)' if _known(result.fps) else 'frame', ylabel=f'LV {what} ({unit})')
-    ax.set_title(f'{result.name}: EF {result.ef:.0f}% (area EF {result.area_ef:.0f}%)' if np.isfinite(result.ef) else f'{result.name}: no EF', loc='left', fontsize=10)
+    ef = f'EF {result.ef:.0f}% (area EF {result.area_ef:.0f}%)' if np.isfinite(result.ef) else 'no EF'
+    ax.set_title(f'{result.name}: {ef}', loc='left', fontsize=10)
     if len(result.beats): ax.legend(frameon=False, loc='lower right', bbox_to_anchor=(1, .98), fontsize=8, ncols=2)
     ax.spines[['top', 'right']].set_visible(False)
     return ax
@@ -714,9 +733,10 @@ def _curve_strip(curve, t, width, height, beats):
     x = 4 + np.arange(len(curve)) * (width - 9) / max(1, len(curve) - 1)
     y = height - 6 - (curve - lo) / max(hi - lo, 1e-9) * (height - 12)
     pts = np.stack([x, np.nan_to_num(y)], 1).round().astype(np.int32)
-    for i in np.flatnonzero(ok[1:] & ok[:-1]): cv2.line(im, pts[i].tolist(), pts[i+1].tolist(), (60, 60, 60), 1, cv2.LINE_AA)
+    for i in np.flatnonzero(ok[1:] & ok[:-1]):
+        cv2.line(im, pts[i].tolist(), pts[i+1].tolist(), (60, 60, 60), 1, cv2.LINE_AA)
     for k, colour in (('ed', ED_COLOUR), ('es', ES_COLOUR)):
-        for i in beats[k]: cv2.circle(im, pts[int(i)].tolist(), 3, _rgb(colour), -1, cv2.LINE_AA)
+        for i in beats[k]: cv2.circle(im, pts[int(i)].tolist(), 3, rgb_of(colour), -1, cv2.LINE_AA)
     cv2.line(im, (int(round(x[t])), 0), (int(round(x[t])), height), (200, 30, 30), 1)
     return im
 
@@ -729,7 +749,8 @@ def write_animation(path:str, # where to write: .gif or .webp
     "The clip with its LV outlined and the volume curve running below it."
     from PIL import Image
     path, frames = Path(path), np.asarray(getattr(clip, 'frames', clip))
-    if path.suffix.lower() not in ('.gif', '.webp'): raise ValueError(f'{path}: an animation is written as .gif or .webp')
+    if path.suffix.lower() not in ('.gif', '.webp'):
+        raise ValueError(f'{path}: an animation is written as .gif or .webp')
     scale = scale or max(1, round(224 / frames.shape[1]))
     ims = []
     for t, (f, m) in enumerate(zip(frames, result.masks)):

@@ -9,7 +9,7 @@ __all__ = ['PUBLISHED_SOURCE', 'PUBLISHED', 'OUYANG_2020', 'EF_CUTOFFS', 'PREDIC
            'doubt_scores', 'evaluate', 'best_median_worst', 'plot_examples', 'write_report', 'write_clip_report']
 
 # %% ../nbs/04_evaluate.ipynb #e3492d04
-import base64, hashlib, io, json, platform, re, tempfile, warnings
+import hashlib, io, json, platform, re, tempfile, warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -22,27 +22,30 @@ from markupsafe import Markup, escape
 from scipy import stats
 from sklearn import config_context
 from sklearn.metrics import auc, r2_score, roc_curve
-from .data import OKABE_ITO, plot_style, show_progress, whole_file
+from .data import OKABE_ITO, data_url, picture_bytes, plot_style, show_progress, whole_file
 from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
 
 # %% ../nbs/04_evaluate.ipynb #4f017633
 PUBLISHED_SOURCE = 'an unpublished description of the project that this course rebuilds, measured on EchoNet-Dynamic'
 PUBLISHED = dict(dice=0.89, iou=0.82, mae=4.2, r2=0.76, pearson=0.88) # its figures; EF by area, MAE in points of EF
-OUYANG_2020 = dict(dice=0.92, mae=4.1, rmse=5.3, r2=0.81) # doi 10.1038/s41586-020-2145-8; EF by a network that sees the video
+# doi 10.1038/s41586-020-2145-8; EF by a network that sees the video
+OUYANG_2020 = dict(dice=0.92, mae=4.1, rmse=5.3, r2=0.81)
 
 # %% ../nbs/04_evaluate.ipynb #93561f8e
 def _new_axes(rows=1, columns=1, figsize=(4.2, 3.6), **kw):
-    "Axes of a new figure; the figure is made before the style is put on, since a notebook switches its pictures on with the first one"
+    "Axes of a new figure, made before the style is put on: a notebook switches its pictures on with the first one"
     import matplotlib.pyplot as plt
     fig = plt.figure(figsize=figsize, dpi=75, layout='constrained')
     with plot_style(): return fig.subplots(rows, columns, **kw)
 
 # %% ../nbs/04_evaluate.ipynb #4ec848b8
+_OVERLAP = 'name frame phase dice iou dice_true iou_true dice_tracing empty'.split()
+
 def segmentation_table(
     echonet, # an `EchoNet`
     masks_of, # function: name -> bool (T, H, W) found in that clip, or None where there is none
     names=None, # clips; None: all
-) -> pd.DataFrame: # a row a traced frame: name, frame, phase, dice, iou (against the tracing), dice_true, iou_true (against the true mask, NaN without one), dice_tracing, empty
+) -> pd.DataFrame: # a row a traced frame with the columns of `_OVERLAP`; against true masks NaN where there are none
     "How well masks agree with the tracings, and with the true masks where the data set has them"
     from echomotion.train import dice, iou
     rows = []
@@ -51,18 +54,20 @@ def segmentation_table(
         if found is None or name not in echonet.tracings: continue
         for phase, t in zip(('ED', 'ES'), echonet.ed_es(name)):
             if t >= len(found): continue   # the video ends before the traced frame
-            traced, row = echonet.mask(name, t), dict(name=name, frame=int(t), phase=phase)
-            row.update(dice=dice(found[t], traced), iou=iou(found[t], traced), dice_true=np.nan, iou_true=np.nan, dice_tracing=np.nan)
-            if true is not None: row.update(dice_true=dice(found[t], true[t]), iou_true=iou(found[t], true[t]), dice_tracing=dice(traced, true[t]))
-            rows.append(dict(row, empty=not (found[t].any() or traced.any())))
-    return pd.DataFrame(rows, columns=['name', 'frame', 'phase', 'dice', 'iou', 'dice_true', 'iou_true', 'dice_tracing', 'empty'])
+            traced, mask = echonet.mask(name, t), found[t]
+            row = dict(name=name, frame=int(t), phase=phase, dice=dice(mask, traced), iou=iou(mask, traced))
+            if true is not None:
+                truth = true[t]
+                row.update(dice_true=dice(mask, truth), iou_true=iou(mask, truth), dice_tracing=dice(traced, truth))
+            rows.append(dict(row, empty=not (mask.any() or traced.any())))
+    return pd.DataFrame(rows, columns=_OVERLAP)
 
 # %% ../nbs/04_evaluate.ipynb #c4621b99
 def every_frame_table(
     echonet, # an `EchoNet`
     masks_of, # function: name -> bool (T, H, W) found in that clip, or None where there is none
     names=None, # clips; None: all
-) -> pd.DataFrame: # a row a clip that has true masks: name, frames, dice, iou (means over its frames), worst (lowest Dice), empty (frames empty in both)
+) -> pd.DataFrame: # a row a clip with true masks: name, frames, mean dice and iou, worst (Dice), empty (in both)
     "Agreement with the true mask of every frame"
     from echomotion.train import dice, iou
     rows = []
@@ -70,15 +75,17 @@ def every_frame_table(
         found, true = masks_of(name), echonet.true_masks(name)
         if found is None or true is None: continue
         d = dice(found, true)
-        rows.append(dict(name=name, frames=len(d), dice=d.mean(), iou=iou(found, true).mean(), worst=d.min(), empty=int((~(found | true).any((1, 2))).sum())))
+        empty, overlap = int((~(found | true).any((1, 2))).sum()), iou(found, true).mean()
+        rows.append(dict(name=name, frames=len(d), dice=d.mean(), iou=overlap, worst=d.min(), empty=empty))
     return pd.DataFrame(rows, columns=['name', 'frames', 'dice', 'iou', 'worst', 'empty'])
 
 # %% ../nbs/04_evaluate.ipynb #figuresofth
 EF_CUTOFFS = (50, 40, 35) # percent: preserved EF, reduced EF, defibrillator considered
 
-def _r2(true, pred): return float(r2_score(true, pred)) if len(true) > 1 and np.ptp(true) > 0 else np.nan
+def _spread(x): return len(x) > 1 and np.ptp(x) > 0
+def _r2(true, pred): return float(r2_score(true, pred)) if _spread(true) else np.nan
 def _auc(ill, score): return float(auc(*roc_curve(ill, score)[:2])) if 0 < ill.sum() < len(ill) else np.nan
-def _pearson(true, pred): return float(np.corrcoef(true, pred)[0, 1]) if len(true) > 1 and np.ptp(true) > 0 and np.ptp(pred) > 0 else np.nan
+def _pearson(true, pred): return float(np.corrcoef(true, pred)[0, 1]) if _spread(true) and _spread(pred) else np.nan
 
 # %% ../nbs/04_evaluate.ipynb #56dbfaac
 def _pairs(true, pred):
@@ -170,7 +177,8 @@ def plot_scatter(
         ax.plot(true, pred, 'o', c=c['blue'], ms=5 if len(true) < 200 else 2.5, alpha=.7, mew=0)
         ax.text(49, high, 'EF < 50', ha='right', va='top', fontsize=8, color=c['grey'])
         ticks = np.arange(20*np.ceil(low/20), high, 20)
-        ax.set(xlim=(low, high), ylim=(low, high), xticks=ticks, yticks=ticks, aspect='equal', xlabel='true EF (%)', ylabel=label,
+        ax.set(xlim=(low, high), ylim=(low, high), xticks=ticks, yticks=ticks, aspect='equal')
+        ax.set(xlabel='true EF (%)', ylabel=label,
                title=f"MAE {m['mae']:.1f} points, R² {m['r2']:.2f}, r {m['pearson']:.2f}, n {m['n']}")
     return ax
 
@@ -201,9 +209,11 @@ def plot_bland_altman(
         for y, style, word in ((b['bias'], '-', 'bias'), (b['low'], '--', 'low'), (b['high'], '--', 'high')):
             if not np.isfinite(y): continue
             ax.axhline(y, ls=style, c=c['red'], lw=1.2)
-            ax.annotate(f'{y:+.1f}', (1, y), xycoords=('axes fraction', 'data'), xytext=(-2, 3), textcoords='offset points', ha='right', color=c['red'], fontsize=9)
+            ax.annotate(f'{y:+.1f}', (1, y), xycoords=('axes fraction', 'data'), xytext=(-2, 3),
+                        textcoords='offset points', ha='right', color=c['red'], fontsize=9)
         ax.margins(y=.2)
-        ax.set(xlabel='mean of true and measured EF (%)', ylabel='measured − true EF (points)', title='Bland-Altman: bias and 95% limits')
+        ax.set(xlabel='mean of true and measured EF (%)', ylabel='measured − true EF (points)',
+               title='Bland-Altman: bias and 95% limits')
     return ax
 
 # %% ../nbs/04_evaluate.ipynb #97a1aa18
@@ -223,7 +233,8 @@ def plot_roc(
             x, y = roc_curve(true < cut, -pred)[:2] if np.isfinite(area) else ([], [])
             ax.plot(x, y, style, c=OKABE_ITO[colour], label=label, lw=1.8)
         ax.legend(loc='lower right')
-        ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect='equal', xlabel='1 − specificity', ylabel='sensitivity', title='Finding reduced EF')
+        ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.02), aspect='equal')
+        ax.set(xlabel='1 − specificity', ylabel='sensitivity', title='Finding reduced EF')
     return ax
 
 # %% ../nbs/04_evaluate.ipynb #285d757f
@@ -241,11 +252,13 @@ def plot_dice(
                 d = table.loc[table.phase == phase, kind].dropna()
                 if not len(d): continue
                 x = len(ticks)
-                ax.plot(x + rng.uniform(-.22, .22, len(d)), d, 'o', c=OKABE_ITO[colour], ms=4 if len(d) < 200 else 2, alpha=.6, mew=0)
+                size = 4 if len(d) < 200 else 2
+                ax.plot(x + rng.uniform(-.22, .22, len(d)), d, 'o', c=OKABE_ITO[colour], ms=size, alpha=.6, mew=0)
                 ax.plot([x - .32, x + .32], [d.mean()]*2, c=OKABE_ITO['ink'], lw=1.6)
                 ticks.append(f'{phase}\n{word}\n{d.mean():.3f}')
         low = min([table[k].min() for k, _ in kinds], default=0)
-        ax.set(xticks=range(len(ticks)), xticklabels=ticks, ylabel='Dice', ylim=(max(-.02, min(.8, low - .03)), 1.005), title='Dice of each frame; line and number: mean')
+        ax.set(xticks=range(len(ticks)), xticklabels=ticks, ylabel='Dice', ylim=(max(-.02, min(.8, low - .03)), 1.005))
+        ax.set_title('Dice of each frame; line and number: mean')
     return ax
 
 # %% ../nbs/04_evaluate.ipynb #498b6420
@@ -273,13 +286,14 @@ def _clip_file(out, name): return Path(out)/'clips'/f'{quote(str(name), safe="")
 
 def _save_clip(path, result, row, stamp):
     bits, shape = np.packbits(result.masks), np.array(result.masks.shape)
-    with whole_file(path) as tmp:
-        np.savez_compressed(tmp, bits=bits, shape=shape, area=result.area, volume=result.volume, row=json.dumps(row), stamp=stamp)
+    kept = dict(bits=bits, shape=shape, area=result.area, volume=result.volume)
+    with whole_file(path) as tmp: np.savez_compressed(tmp, **kept, row=json.dumps(row), stamp=stamp)
 
 def _saved_row(path, stamp):
     "The row of a clip that was measured before by the same means; None: measure it."
     try:
-        with np.load(path, allow_pickle=False) as z: return json.loads(str(z['row'])) if str(z['stamp']) == stamp else None
+        with np.load(path, allow_pickle=False) as z:
+            return json.loads(str(z['row'])) if str(z['stamp']) == stamp else None
     except Exception: return None
 
 # %% ../nbs/04_evaluate.ipynb #loadmasks001
@@ -295,10 +309,11 @@ def load_masks(
 
 # %% ../nbs/04_evaluate.ipynb #463bdffa
 def _model_stamp(model):
-    "Fingerprint of a network and of the code that measures; None for a plain function, which cannot be told from another."
+    "Fingerprint of a network and of the measuring code; None for a function, which cannot be told from another."
     if not hasattr(model, 'net'): return getattr(model, 'stamp', None)
     h = hashlib.sha256(repr((asdict(model.config), float(model.mean), float(model.std))).encode())
-    for k, t in sorted(model.net.state_dict().items()): h.update(k.encode() + t.detach().cpu().contiguous().numpy().tobytes())
+    for k, t in sorted(model.net.state_dict().items()):
+        h.update(k.encode() + t.detach().cpu().contiguous().numpy().tobytes())
     import echomotion.ef
     h.update(Path(echomotion.ef.__file__).read_bytes())
     return h.hexdigest()[:16]
@@ -385,7 +400,7 @@ def _warn_failed(table):
 # %% ../nbs/04_evaluate.ipynb #0b4eaa4d
 def predict_dataset(
     echonet, # an `EchoNet`
-    model, # an `LVModel`, None for the package's, or a function clip -> `EFResult` (results with a text `.stamp` are used again)
+    model, # an `LVModel`, None for the package's, or a function clip -> `EFResult` (used again if it has a `.stamp`)
     out:str|Path, # folder for predictions.csv, run.json and clips/NAME.npz
     split:str='TEST', # 'TRAIN', 'VAL', 'TEST', or None for all
     extra_clips:tuple=(), # further `Clip`s without truth, such as a real one; their split is 'EXTRA'
@@ -414,7 +429,7 @@ def read_predictions(
     "Read predictions.csv with its types: names stay text, an empty doubt is an empty text."
     path = Path(out)/'predictions.csv' if Path(out).is_dir() else Path(out)
     if not path.exists():
-        raise FileNotFoundError(f'{path}: no predictions there; run predict_dataset (or: echomotion evaluate DATA) first')
+        raise FileNotFoundError(f'{path}: no predictions there; run predict_dataset, or `echomotion evaluate`, first')
     empty = {k: [''] for k in PREDICTION_COLUMNS if k not in _TEXT_COLUMNS}
     return pd.read_csv(path, dtype={k: str for k in _TEXT_COLUMNS}, keep_default_na=False, na_values=empty)
 
@@ -440,7 +455,8 @@ def _figure(v): return dict(value=float(v[0]), low=float(v[1]), high=float(v[2])
 def _overlap(table, dice, iou, patient, n, seed):
     "Dice and IoU of a table's rows, with intervals"
     d = table.dropna(subset=[dice])
-    b = bootstrap(lambda a, b: dict(dice=np.mean(a) if len(a) else np.nan, iou=np.mean(b) if len(b) else np.nan), d[dice], d[iou], patient=[patient.get(k, k) for k in d.name], n=n, seed=seed)
+    def means(a, b): return dict(dice=np.mean(a), iou=np.mean(b)) if len(a) else dict(dice=np.nan, iou=np.nan)
+    b = bootstrap(means, d[dice], d[iou], patient=[patient.get(k, k) for k in d.name], n=n, seed=seed)
     return dict(dice=_figure(b['dice']), iou=_figure(b['iou']), images=len(d), empty_vs_empty=int(d['empty'].sum()))
 
 def _segmentation(table, dense, patient, n, seed):
@@ -449,13 +465,16 @@ def _segmentation(table, dense, patient, n, seed):
     for kind, end in (('tracings', ''), ('true_masks', '_true')):
         parts = dict(all=table, **{p: table[table.phase == p] for p in ('ED', 'ES')})
         out[kind] = {k: _overlap(t, 'dice' + end, 'iou' + end, patient, n, seed) for k, t in parts.items()}
-    if len(dense): out['true_masks']['every_frame'] = {**_overlap(dense, 'dice', 'iou', patient, n, seed), 'images': int(dense.frames.sum())}
+    if len(dense):
+        every = _overlap(dense, 'dice', 'iou', patient, n, seed)
+        out['true_masks']['every_frame'] = {**every, 'images': int(dense.frames.sum())}
     known = table.dice_tracing.dropna()
     out['tracing_against_true_mask'] = dict(dice=float(known.mean()) if len(known) else np.nan, images=len(known))
     return out
 
 # %% ../nbs/04_evaluate.ipynb #2eff395b
-EF_KINDS = dict(volume='ef', area='area_ef', volume_plain='ef_plain', area_plain='area_ef_plain', area_length='area_length_ef') # kind of EF -> its column
+EF_KINDS = dict(volume='ef', area='area_ef', volume_plain='ef_plain', area_plain='area_ef_plain',
+                area_length='area_length_ef') # kind of EF -> its column
 
 def _ef_figures(known, n, seed):
     "Every kind of EF against the truth"
@@ -464,7 +483,8 @@ def _ef_figures(known, n, seed):
         true, pred = known.ef_true.to_numpy(float), known[column].to_numpy(float)
         b = bootstrap(ef_metrics, true, pred, patient=known.patient, n=n, seed=seed)
         count = b.pop('n')[0]
-        out[kind] = dict({k: _figure(v) for k, v in b.items()}, n=int(count), missing=len(known) - int(count), bland_altman=bland_altman(true, pred), why_nan=why_nan(true, pred))
+        out[kind] = dict({k: _figure(v) for k, v in b.items()}, n=int(count), missing=len(known) - int(count),
+                         bland_altman=bland_altman(true, pred), why_nan=why_nan(true, pred))
     return out
 
 def _no_nan(x):
@@ -483,7 +503,8 @@ def _doubt_figures(known):
 # %% ../nbs/04_evaluate.ipynb #ce6caa0b
 def _counts(predictions, known):
     return dict(clips=len(known), measured=int(known.ef.notna().sum()), failed=int((known.error != '').sum()),
-                with_doubts=int((known.doubts != '').sum()), extra=len(predictions) - len(known), splits=sorted(set(known.split)))
+                with_doubts=int((known.doubts != '').sum()), extra=len(predictions) - len(known),
+                splits=sorted(set(known.split)))
 
 def _headline(segmentation, ef):
     "The figures that are quoted: overlap with the tracings and the true masks, EF by volume."
@@ -499,7 +520,7 @@ def evaluate(
     out:str|Path, # the same folder; metrics.json and segmentation.csv are written there
     n_bootstrap:int=1000, # how many times patients are drawn for the intervals
     seed:int=0, # of the bootstrap
-) -> dict: # `figures` (the headline), `segmentation`, `ef`, `doubts`, counts and provenance; as metrics.json, where NaN is null
+) -> dict: # `figures` (the headline), `segmentation`, `ef`, `doubts` and more; as metrics.json, where NaN is null
     "All figures of merit, each with its 95% interval."
     out, known = Path(out), predictions[predictions.split != 'EXTRA']
     patient = dict(zip(known.name, known.patient))
@@ -509,8 +530,9 @@ def evaluate(
     record, drawn = out/'run.json', dict(n=n_bootstrap, seed=seed, interval='95%, percentile', drawn='patients')
     metrics = dict(
         figures=_headline(segmentation, ef), segmentation=segmentation, ef=ef, doubts=_doubt_figures(known),
-        counts=_counts(predictions, known), published=PUBLISHED, published_source=PUBLISHED_SOURCE, ouyang_2020=OUYANG_2020,
-        bootstrap=drawn, provenance=json.loads(record.read_text(encoding='utf-8')) if record.exists() else {})
+        counts=_counts(predictions, known), bootstrap=drawn,
+        published=PUBLISHED, published_source=PUBLISHED_SOURCE, ouyang_2020=OUYANG_2020,
+        provenance=json.loads(record.read_text(encoding='utf-8')) if record.exists() else {})
     with whole_file(out/'segmentation.csv') as tmp: table.to_csv(tmp, index=False)
     with whole_file(out/'metrics.json') as tmp:
         Path(tmp).write_text(json.dumps(_no_nan(metrics), indent=1, allow_nan=False), encoding='utf-8')
@@ -524,8 +546,9 @@ def best_median_worst(
     "The clips with the smallest, the middle and the largest EF error."
     error = (predictions[column] - predictions.ef_true).abs()
     order = predictions.name[error.dropna().sort_values(kind='stable').index].tolist()
-    picked = dict(best=order[:1], worst=order[-1:] if len(order) > 1 else [], median=order[len(order)//2:][:1] if len(order) > 2 else [])
-    return {k: picked[k][0] for k in ('best', 'median', 'worst') if picked[k]}
+    if len(order) < 2: return dict(zip(['best'], order))
+    median = dict(median=order[len(order)//2]) if len(order) > 2 else {}
+    return dict(best=order[0], **median, worst=order[-1])
 
 # %% ../nbs/04_evaluate.ipynb #9865bea0
 def _outlined(frame, mask, traced=None, high=280):
@@ -537,14 +560,18 @@ def _outlined(frame, mask, traced=None, high=280):
     lines, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(im, lines, -1, tuple(int(OKABE_ITO['orange'][i:i+2], 16) for i in (1, 3, 5)), 1)
 
+# %% ../nbs/04_evaluate.ipynb #picturesof01
 def _pictures(echonet, clip, result):
     "ED and ES of a clip, where the reader traced them or else where they were found: (word, frame, picture)"
     name, shown = clip.name, []
     traced = echonet is not None and name in echonet.tracings
     for word, t in zip(('ED', 'ES'), echonet.ed_es(name) if traced else (result.ed, result.es)):
-        if 0 <= t < len(clip): shown.append((word, t, _outlined(clip.frames[t], result.masks[t], echonet.mask(name, t) if traced else None)))
+        if not 0 <= t < len(clip): continue
+        line = echonet.mask(name, t) if traced else None
+        shown.append((word, t, _outlined(clip.frames[t], result.masks[t], line)))
     return shown
 
+# %% ../nbs/04_evaluate.ipynb #curveof00001
 def _curve(ax, result, volumes=None):
     "The measured volume curve, and the true one scaled to agree at ED"
     plot_ef_curve(result, ax)
@@ -552,7 +579,8 @@ def _curve(ax, result, volumes=None):
     eds = result.beats.ed.to_numpy(int)
     if volumes is not None and len(eds):
         t = np.arange(len(volumes))/(result.fps if np.isfinite(result.fps) else 1)
-        ax.plot(t, volumes*result.beats.edv.median()/np.median(volumes[eds]), c=OKABE_ITO['orange'], lw=1.4, zorder=0, label='true, scaled to agree at ED')
+        scaled = volumes*result.beats.edv.median()/np.median(volumes[eds])
+        ax.plot(t, scaled, c=OKABE_ITO['orange'], lw=1.4, zorder=0, label='true, scaled to agree at ED')
     if len(eds): ax.legend(loc='lower center', bbox_to_anchor=(.5, 1), ncols=3, fontsize=8, frameon=False)
 
 # %% ../nbs/04_evaluate.ipynb #bd3f45a4
@@ -593,12 +621,13 @@ def _plain_svg(draw, figsize):
 
 # %% ../nbs/04_evaluate.ipynb #svgofpage001
 def _svg(draw, label, figsize=(4.4, 3.9)):
-    "What `draw(ax)` draws, as inline SVG in the page's colours and font; ids made unique, since all plots share one page."
+    "What `draw(ax)` draws, as inline SVG in the page's colours and font, with ids that no other plot has."
     svg = _plain_svg(draw, figsize)
     svg = re.sub(r'<(metadata|style).*?</\1>', '', svg[svg.index('<svg'):], flags=re.S)
     svg = re.sub(r'#[0-9a-f]{6}\b', _recoloured, svg)
     svg = re.sub(r"font: ([\w ]*?)([\d.]+)px [^;\"]*", r'font-size: \2px; font-family: inherit', svg)
-    svg = re.sub(r'font-family: [^;"]+', 'font-family: inherit', svg)   # older and newer matplotlib write fonts in two ways
+    # older and newer matplotlib write fonts in two ways
+    svg = re.sub(r'font-family: [^;"]+', 'font-family: inherit', svg)
     key = 'f' + hashlib.sha256(label.encode()).hexdigest()[:6]
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{key}', svg)
     box, body = re.search(r'viewBox="([^"]+)"', svg)[1], svg[svg.index('>') + 1:].strip()
@@ -606,16 +635,11 @@ def _svg(draw, label, figsize=(4.4, 3.9)):
                   f'aria-label="{escape(label)}" stroke-linejoin="round">{body}')
 
 # %% ../nbs/04_evaluate.ipynb #154b2026
-def _webp(picture):
-    "A picture as bytes."
-    from PIL import Image
-    Image.fromarray(picture).save(f := io.BytesIO(), 'webp', quality=82)
-    return f.getvalue()
-
-def _data_uri(raw): return f'data:image/webp;base64,{base64.b64encode(raw).decode()}'
+def _webp_url(picture): return data_url(picture_bytes(picture, 'webp', 82), 'webp')
 
 def _picture(picture, alt, caption=''):
-    return dict(src=_data_uri(_webp(picture)), alt=alt, caption=caption, width=picture.shape[1], height=picture.shape[0])
+    height, width = picture.shape[:2]
+    return dict(src=_webp_url(picture), alt=alt, caption=caption, width=width, height=height)
 
 # %% ../nbs/04_evaluate.ipynb #fillpage0001
 def _num(x, digits=2): return '–' if x is None or not np.isfinite(x) else f'{x:.{digits}f}'.replace('-', '−')
@@ -636,7 +660,7 @@ _NOTES = dict(
     volume='Shaded: EF below 50. A dot in one arm of the shading only is a clip that would be sorted wrongly.',
     differences='Red: bias, and the limits that hold 95% of the differences.',
     roc='How well EF by volume finds reduced EF.',
-    area='EF by area is another number than EF by volume, and lower: an area shrinks in two directions, a volume in three.',
+    area='EF by area is another number than EF by volume, and lower: areas shrink in two directions, volumes in three.',
     dice='Each dot is a frame. True masks are known for phantoms only.')
 
 def _plots(known, table):
@@ -657,8 +681,8 @@ def _example(word, out, clip, row, echonet):
     pictures = [_picture(im, f'{phase}, frame {t}, with outlines', f'{phase}, frame {t}')
                 for phase, t, im in _pictures(echonet, clip, result)]
     curve = _svg(lambda ax: _curve(ax, result, echonet.volumes(clip.name)), f'volume curve of {clip.name}', (5, 2.8))
-    return dict(word=word, name=clip.name, pictures=pictures, curve=curve, ef=row.ef, area_ef=row.area_ef, ef_true=row.ef_true,
-                doubts=[d for d in row.doubts.split('; ') if d])
+    return dict(word=word, name=clip.name, pictures=pictures, curve=curve, ef=row.ef, area_ef=row.area_ef,
+                ef_true=row.ef_true, doubts=[d for d in row.doubts.split('; ') if d])
 
 def _examples(out, echonet, predictions):
     rows = predictions.set_index('name')
@@ -667,11 +691,11 @@ def _examples(out, echonet, predictions):
 
 # %% ../nbs/04_evaluate.ipynb #a871322c
 def _animation(clip, result, limit=1_500_000):
-    "The clip with its outline as an inline animation, coarser where it would be too large; empty where it would still be."
+    "The clip with its outline as an inline animation, coarser where it would be too large; empty where it still is."
     with tempfile.TemporaryDirectory() as d:
         for scale in (None, 1):
             raw = write_animation(Path(d)/'clip.webp', clip, result, scale=scale).read_bytes()
-            if len(raw) <= limit: return _data_uri(raw)
+            if len(raw) <= limit: return data_url(raw, 'webp')
     return ''
 
 # %% ../nbs/04_evaluate.ipynb #recording001
@@ -681,7 +705,7 @@ def _recording(clip, result):
     return dict(name=clip.name, ef=result.ef, area_ef=result.area_ef, frames=len(result.masks), beats=len(beats),
                 found=int(result.masks.any((1, 2)).sum()), doubts=result.doubts, notes=clip.notes,
                 unit=result.volume_unit, table=beats.to_dict('records'), animation=_animation(clip, result),
-                still=_data_uri(_webp(_outlined(clip.frames[shown], result.masks[shown]))),
+                still=_webp_url(_outlined(clip.frames[shown], result.masks[shown])),
                 curve=_svg(lambda ax: _curve(ax, result), f'volume curve of {clip.name}', (5, 2.8)))
 
 # %% ../nbs/04_evaluate.ipynb #9a4ff854

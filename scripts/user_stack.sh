@@ -65,7 +65,7 @@ EOP
 check 'a second run picks up what is there' "$bin/echomotion" demo --small --out demo
 cine=$("$bin/python" -c 'from echomotion.data import example_dicom; print(example_dicom())')
 check 'echomotion ef of a real DICOM cine' "$bin/echomotion" ef "$cine" --model demo --out ef
-check 'its overlay, curve and table' test "$(ls ef | wc -l)" = 3
+check 'its overlay, curve, table and page' test "$(ls ef | wc -l)" = 4
 
 # The notebooks as a student has them: the file alone in a folder, a fresh kernel, no development tools.
 check 'Jupyter, to run notebooks' quietly "$bin/python" -m pip install -q nbclient ipykernel

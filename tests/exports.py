@@ -1,5 +1,7 @@
 """Which public exports lack documentation, an example or an assertion:  python tests/exports.py [NOTEBOOK ...]
 
+It also says how each notebook reads (cells, lines, words): a mirror, not a gate.
+
 An export is finished when
 - every parameter and the return value say what they are (fastcore's docments: a comment beside each),
 - it has a docstring,
@@ -9,6 +11,7 @@ An export is finished when
 import ast
 import json
 import re
+import statistics
 import sys
 import tokenize
 from io import BytesIO
@@ -162,8 +165,20 @@ def exports(path):
             yield Export(Path(path).name, node.name, tuple(lacks))
 
 
+def size_of(path):
+    "How a notebook reads: code cells, median and longest cell in lines, cells over 30 lines, lines over 120 characters, words of prose"
+    nb = read_notebook(path)
+    cells = [[line for line in c['source'].split('\n') if line.strip() and not line.strip().startswith('#|')] for c in code_cells(nb)]
+    lengths = [len(lines) for lines in cells if lines] or [0]
+    words = sum(len(c['source'].split()) for c in nb['cells'] if c['cell_type'] == 'markdown')
+    return dict(cells=len(lengths), median=statistics.median(lengths), longest=max(lengths), over_30=sum(n > 30 for n in lengths),
+                wide=sum(len(line) > 120 for lines in cells for line in lines), words=words)
+
+
 if __name__ == '__main__':
     paths = [Path(p) for p in sys.argv[1:]] or notebooks()
+    print(f"{'':20}{'cells':>7}{'median':>8}{'longest':>9}{'over 30':>9}{'wide lines':>12}{'words':>8}")
+    for p in paths: print('{:20}{cells:7}{median:8g}{longest:9}{over_30:9}{wide:12}{words:8}'.format(p.stem, **size_of(p)))
     found = [e for p in paths for e in exports(p)]
     bad = [e for e in found if e.lacks]
     for e in bad: print(f"{e.notebook:20} {e.name:24} lacks {'; '.join(e.lacks)}")

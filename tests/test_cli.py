@@ -10,7 +10,7 @@ import pytest
 from echomotion import cli
 from echomotion.data import claim_folder
 
-COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'bench']
+COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'assess', 'adapt', 'bench']
 
 
 def echomotion(*args, **kw):
@@ -62,6 +62,12 @@ def test_wrong_path_of_a_data_set(command, tmp_path):
     assert not (tmp_path/'out').exists()
 
 
+def test_folders_of_real_recordings_that_are_not_there(tmp_path):
+    one_line(echomotion('assess', '--real', tmp_path/'nowhere', '--out', tmp_path/'out'), 'nowhere', 'no such folder')
+    one_line(echomotion('adapt', tmp_path/'nowhere', '--out', tmp_path/'out'), 'nowhere', 'no such folder')
+    assert not (tmp_path/'out').exists()
+
+
 def test_wrong_options():
     one_line(echomotion('ef'), 'CLIP', 'echomotion ef --help')
     one_line(echomotion('measure'), 'measure')
@@ -103,7 +109,8 @@ def test_a_bad_clip_does_not_stop_the_others(tmp_path):
     write_avi(tmp_path/'good.avi', np.random.default_rng(0).integers(0, 255, (20, 112, 112), dtype=np.uint8))
     done = echomotion('ef', tmp_path/'bad.avi', tmp_path/'good.avi', '--model', tiny_weights(tmp_path), '--out', tmp_path/'ef')
     assert done.returncode == 2 and 'bad.avi' in done.stderr and 'Traceback' not in done.stderr
-    assert sorted(p.name for p in (tmp_path/'ef').iterdir()) == ['good_curve.png', 'good_frames.csv', 'good_overlay.gif']
+    left = ['good_curve.png', 'good_frames.csv', 'good_overlay.gif', 'good_report.html']
+    assert sorted(p.name for p in (tmp_path/'ef').iterdir()) == left
 
 
 def test_pickle_is_refused_as_weights(tmp_path):

@@ -1,5 +1,6 @@
 """EF from masks that no lesson would show: hostile shapes, noise, short clips, odd frame rates"""
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from echomotion.data import write_avi
 from echomotion.ef import (area_length_volume, beat_frames, biplane_volume, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axes,
-                           long_axis, lv_area, lv_volume, measure_ef, overlay, plot_ef_curve, plot_frames, segment_clip, smooth_curve)
+                           long_axis, lv_area, lv_volume, measure_ef, overlay, plot_ef_curve, plot_frames, reasons_to_doubt, segment_clip, smooth_curve)
 
 
 def bullets(n=40, size=112, angle=10., noise=0., ef=.6, beats=1, seed=0):
@@ -339,3 +340,12 @@ def test_no_figures_left_and_empty_masks_drawn():
     assert [ax.get_title() for ax in axs] == ['frame 0', 'frame 19'], 'without a beat no frame is ED or ES'
     plt.close('all')
     assert overlay(np.zeros((9, 9), np.uint8), EMPTY[0, :9, :9]).shape == (9, 9, 3)
+
+
+def test_measuring_and_judging_are_two_functions():
+    masks, _ = bullets(80, beats=2)
+    masks[8:12] = False
+    result = measure_ef(masks, 40)
+    assert reasons_to_doubt(result) == result.doubts == ('LV lost in 4 of 80 frames',)
+    assert reasons_to_doubt(replace(result, ef=90.))[-1] == 'EF of 90% is hardly possible'
+    assert reasons_to_doubt(measure_ef(EMPTY, 40)) == (), 'where there is no EF there is nothing to doubt'

@@ -20,8 +20,10 @@ ids = [p.stem for p in NOTEBOOKS]
 COLAB = """import sys
 if 'google.colab' in sys.modules:
     import subprocess
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'git+https://github.com/echomotion/echomotion'], check=True)
-    import torch; print('torch', torch.__version__, '| GPU:', torch.cuda.get_device_name() if torch.cuda.is_available() else 'none')"""
+    source = 'git+https://github.com/echomotion/echomotion'
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', source], check=True)
+    import torch
+    print('torch', torch.__version__, '| GPU:', torch.cuda.get_device_name() if torch.cuda.is_available() else 'none')"""
 BADGE = ('[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]'
          '(https://colab.research.google.com/github/echomotion/echomotion/blob/main/nbs/{name})')
 
@@ -76,13 +78,13 @@ def test_readme_is_in_step_with_the_index(tree):
 
 @pytest.mark.parametrize('what', ['echomotion', 'nbs', 'tests', 'scripts'])
 def test_names_are_known_and_used(what):
-    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too"
-    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--output-format', 'concise', what)
+    "Ruff's F rules: no name that is not defined, no import or variable that nobody uses; of the notebooks' cells, too. F811 cannot see `@patch`, which gives several classes a method of one name"
+    done = run(BIN/'ruff', 'check', '--isolated', '--no-cache', '--select', 'F', '--ignore', 'F811', '--output-format', 'concise', what)
     assert done.returncode == 0, done.stdout
 
 
 def test_course_has_its_notebooks():
-    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '13_cli', 'glossary', 'index']
+    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_real', '13_cli', 'glossary', 'index']
     assert [p.stem for p in NOTEBOOKS if p.stem in want] == want
 
 

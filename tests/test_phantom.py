@@ -79,6 +79,10 @@ def test_every_number_can_be_set_by_its_range():
         assert got == [pytest.approx(value)], name
 
 
+def test_a_seed_of_numpy_is_the_same_seed():
+    assert draw_parameters(np.int64(3)) == draw_parameters(3)
+
+
 def test_another_range_changes_no_other_parameter():
     for seed in range(20):
         before, after = (draw_parameters(seed, ranges=ranges) for ranges in (None, dict(specular=(5, 6), wall_mm=(11, 12))))

@@ -34,9 +34,29 @@ def test_quarto_configuration_is_the_one_at_the_top():
 
 
 def test_sidebar_has_every_notebook_in_the_order_of_the_course():
-    names = list(sidebar(QUARTO['website']['sidebar']['contents']))
-    assert names[0] == 'index.ipynb'
-    assert names[1:] == [p.name for p in notebooks() if p.name != 'index.ipynb']
+    "Each section in the order of the course; the tools (06, 13) stand after the lessons that use them"
+    contents = QUARTO['website']['sidebar']['contents']
+    names = list(sidebar(contents))
+    assert names[0] == 'index.ipynb' and sorted(names[1:]) == sorted(p.name for p in notebooks() if p.name != 'index.ipynb')
+    for section in contents: assert list(sidebar([section])) == sorted(sidebar([section]))
+
+
+def test_one_version_everywhere():
+    import echomotion
+    changelog, citation = ((ROOT/name).read_text(encoding='utf-8') for name in ('CHANGELOG.md', 'CITATION.cff'))
+    headings = re.findall(r'^## (\S+?)(?:,.*)?$', changelog, re.M)
+    assert len(headings) == len(set(headings)), f'a version twice in CHANGELOG.md: {headings}'
+    assert CFG['version'] == echomotion.__version__ == headings[0] == re.search(r'^version: (.+)$', citation, re.M)[1]
+
+
+def test_readme_lists_every_lesson_with_its_badge():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    badge = 'https://colab.research.google.com/github/echomotion/echomotion/blob/main/nbs'
+    lessons = [p for p in notebooks() if p.name[0].isdigit()]
+    rows = [line for line in text.split('\n') if re.match(r'\| \d+ \| \[', line)]
+    missing = [p.name for p in lessons if not any(row.startswith(f'| {int(p.name[:2])} | [') and f'](nbs/{p.name})' in row
+                                                  and f'({badge}/{p.name})' in row for row in rows)]
+    assert not missing and len(rows) == len(lessons), f'no row, or one without its number, link or badge: {missing}'
 
 
 @pytest.fixture(scope='session')

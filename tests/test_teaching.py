@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 import pytest
-from exports import ROOT, directives, notebooks, read_notebook
+from exports import ROOT, directives, is_export, notebooks, read_notebook
 
 COURSE = [p for p in notebooks() if re.match(r'\d\d_', p.name)]
 ids = [p.stem for p in COURSE]
@@ -83,7 +83,7 @@ def glossary():
 
 def test_course_begins_with_measuring_and_ends_with_the_command_line():
     numbers = [int(p.stem[:2]) for p in COURSE]
-    assert numbers[:7] == list(range(7)) and numbers == sorted(set(numbers)) and COURSE[-1].stem == '13_cli'
+    assert numbers[:8] == list(range(8)) and numbers == sorted(set(numbers)) and COURSE[-1].stem == '13_cli'
 
 
 def test_modules_import_from_modules_before_them_only():
@@ -103,6 +103,20 @@ def test_opens_with_what_how_long_and_what_it_needs(path):
     for label in ('**You will be able to** ', '**Time:** ', '**Needs:** '):
         assert label in top, f'{label!r} in the first two cells'
     assert re.search(r'GPU|CPU|Jupyter|browser', top.split('**Needs:**')[1]), 'Needs: says what a GPU changes, or that none is needed'
+
+
+@pytest.mark.parametrize('path', COURSE, ids=ids)
+def test_says_which_functions_to_take_along_and_what_is_borrowed(path):
+    "Lessons import what comes before them; what an example takes from a later one is said at the top"
+    nb = read_notebook(path)
+    top = '\n'.join(c['source'] for c in nb['cells'][:3] if c['cell_type'] == 'markdown')
+    told = re.search(r'^\*\*Five functions.*$', top, re.M)
+    assert told and len(set(re.findall(r'`([\w.]+)`', told[0]))) >= 5, 'a line "**Five functions ..." in the first cells names them'
+    code = '\n'.join(c['source'] for c in nb['cells'] if c['cell_type'] == 'code' and not is_export(c['source']))
+    later = {p.stem for p in COURSE if p.stem > path.stem and re.search(rf'(?:from|import) echomotion\.{p.stem[3:]}\b', code)}
+    borrowed = '\n'.join(line for line in top.split('\n') if 'orrow' in line)
+    missing = sorted(name for name in later if name not in borrowed)
+    assert not missing, f'examples use {missing}, and no line at the top says what is borrowed from there'
 
 
 @pytest.mark.parametrize('path', COURSE, ids=ids)
