@@ -770,7 +770,9 @@ def _choose(self:TracingExercise, which, i):
 
 @patch
 def _slid(self:TracingExercise):
-    if not self.quiet: self.move(self.which.value, self.handle.value, (self.x.value, self.y.value))
+    which, i, to = self.which.value, self.handle.value, (self.x.value, self.y.value)
+    slid = np.abs(self.handles[which][i] - to).max() > .26   # less is the slider's own rounding
+    if slid and not self.quiet: self.move(which, i, to)
 
 # %% ../nbs/06_widgets.ipynb #w06tracE
 #| code-fold: true
