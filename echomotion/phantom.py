@@ -556,7 +556,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     thin = np.minimum(patches*patches*patches, f(1.3))*f(sc.atria)*outer   # thin walls drop out here and there
     amp += inside*(f(.85)*np.maximum(bright, thin) - amp)
     bumps = np.maximum(rough, 0)*f(h.trabeculae)
-    cavity = np.maximum(d_inner - layer, zb) + bumps   # people draw inside the trabecular layer*np.clip(f(1.3) - z*f(1/L), .25, 1)
+    cavity = np.maximum(d_inner - layer, zb) + bumps   # people draw inside the trabecular layer
     blood = np.minimum(np.minimum(cavity, la), np.minimum(rv + f(.4)*bumps, ra))
     if aorta is not None: blood = np.minimum(blood, aorta)
     leaf, annulus = _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach)
@@ -1200,9 +1200,9 @@ def artefact_table(model, # an `LVModel`
 
 # %% ../nbs/05_phantom.ipynb #bc1167a4
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
-                      hearts:int=14000, # for training; VAL gets one in forty
+                      hearts:int=8000, # for training; VAL gets one in forty
                       count:int=4, # pictures of each heart
-                      epochs:int=2, # passes over the pictures
+                      epochs:int=1, # passes over the pictures
                       seed:int=50, # of the hearts
                       workers:int=None, # processes that simulate; None: one a core
                       progress:bool=True, # show bars
@@ -1211,7 +1211,7 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
     kinds = ('wide', 'wide', 'views', 'hard')
-    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2e-3)
+    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2.5e-3, precision='fp32')
     config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)

@@ -23,6 +23,7 @@ import pandas as pd
 from echomotion.cli import main as echomotion, score_line, weights_figures
 from echomotion.data import whole_file
 from echomotion.phantom import SIMULATOR
+from echomotion.real import trained_range
 from echomotion.train import load_model, save_weights
 from echomotion.unet import count_flops, count_parameters
 
@@ -100,7 +101,8 @@ def ship(run, assessed):
     "Weights, log and figures of a run; figures of real hearts that were measured with other weights are taken away"
     run, assessed = Path(run), Path(assessed)
     model = load_model(run, 'cpu')
-    save_weights(OUT/'quick.safetensors', model.net, model.config, model.mean, model.std, model.info, half=True)
+    info = dict(model.info, trained=trained_range(model))   # for the doubt of a recording unlike those it was trained on
+    save_weights(OUT/'quick.safetensors', model.net, model.config, model.mean, model.std, info, half=True)
     if code := echomotion(['assess', '--out', str(assessed)]): sys.exit(code)
     tables = {k: pd.read_csv(assessed/f'{k}.csv') for k in ('typical', 'hard', 'artefacts')}
     phantoms = pd.concat([tables[k].assign(difficulty=k) for k in ('typical', 'hard')])
