@@ -770,7 +770,9 @@ def _choose(self:TracingExercise, which, i):
 
 @patch
 def _slid(self:TracingExercise):
-    if not self.quiet: self.move(self.which.value, self.handle.value, (self.x.value, self.y.value))
+    which, i, to = self.which.value, self.handle.value, (self.x.value, self.y.value)
+    slid = np.abs(self.handles[which][i] - to).max() > .26   # less is the slider's own rounding
+    if slid and not self.quiet: self.move(which, i, to)
 
 # %% ../nbs/06_widgets.ipynb #w06tracE
 #| code-fold: true
@@ -1094,9 +1096,10 @@ class PhantomKnobs(_Live):
         self.knobs = {name: self._knob(name, *spec) for name, spec in KNOBS.items()}
         shown = _KnobsView(phase=int(self.volumes().argmin()) % 20, layout=_wide(336))
         left = widgets.VBox([shown, self._beat_controls(shown)], layout=_wide(340))
-        right = widgets.VBox([*self.knobs.values(), _row(self.outline, self.again)], layout=_wide(400))
+        right = widgets.VBox([*self.knobs.values(), _row(self.outline, self.again)], layout=_wide(430))
         super().__init__('knobs', shown)
         self.children = [_row(left, right)]   # two columns where there is room
+        self.children[0].layout.align_items = 'flex-start'
         self._show()
 
 # %% ../nbs/06_widgets.ipynb #w06knob2
@@ -1106,8 +1109,8 @@ class PhantomKnobs(_Live):
 def _knob(self:PhantomKnobs, name, part, word, low, high, step, unit):
     value = float(np.clip(getattr(self.parts[part], name), low, high))
     knob = widgets.FloatSlider(value, min=low, max=high, step=step, description=word + (f' ({unit})' if unit else ''),
-                               readout_format='.0f' if step >= 1 else '.2f', style={'description_width': '160px'},
-                               layout=widgets.Layout(width='400px', max_width='100%'))
+                               readout_format='.0f' if step >= 1 else '.2f', style={'description_width': '190px'},
+                               layout=_wide(430))
     knob.observe(lambda change: self._turn(name, part, change.new), 'value')
     return knob
 

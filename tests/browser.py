@@ -74,7 +74,9 @@ class Lab:
         with urllib.request.urlopen(request, timeout=10) as answer: text = answer.read()
         return json.loads(text) if text else None
     def page(self, notebook): return f'{self.url}/lab/tree/{notebook}?token={self.token}&reset'
-    def classic(self, notebook): return f'{self.url}/nbclassic/notebooks/{notebook}?token={self.token}'
+    def classic(self, notebook):
+        from nbclassic import nbclassic_path   # it makes room where Notebook 7 is installed too
+        return f'{self.url}{nbclassic_path()}/notebooks/{notebook}?token={self.token}'
 
 
 @contextmanager
