@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, picture_bytes, read_echonet, show_progress,
-                             tracing_to_mask, whole_file, write_avi, write_echonet_csv)
+from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, picture_bytes, read_echonet,
+                             show_progress, tracing_to_mask, whole_file, write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
 def _row(default, unit, meaning, allowed=None, wide=None, clean=None, typical=None, hard=None, views=None, share=None):
@@ -330,7 +330,8 @@ def _polar_grid(scanner, size):
 
 # %% ../nbs/05_phantom.ipynb #ea5018da
 def _scan_conversion(scanner, size):
-    "For each pixel of the picture the beam and depth it shows; which pixels lie in the sector; mm in a pixel (row, column)"
+    ("For each pixel of the picture the beam and depth it shows; which pixels lie in the sector; "
+     "mm in a pixel (row, column)")
     r, phi = _polar_grid(scanner, size)
     mm = scanner.depth/((1 - scanner.top)*size)/scanner.zoom
     x = (np.arange(size) - (size - 1)/2 - scanner.shift*size)*mm*scanner.stretch
@@ -338,7 +339,8 @@ def _scan_conversion(scanner, size):
     X, Y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     beam = (np.arctan2(X, Y) - phi[0, 0])/(phi[0, -1] - phi[0, 0])*(phi.size - 1)
     depth = (np.hypot(X, Y) - 1)/(scanner.depth - 1)*(len(r) - 1)
-    inside = (depth >= 0) & (depth <= len(r) - 1) & (beam >= 0) & (beam <= phi.size - 1) & (Y > 0) & (np.hypot(X, Y) >= scanner.face)
+    inside = ((depth >= 0) & (depth <= len(r) - 1) & (beam >= 0) & (beam <= phi.size - 1) & (Y > 0)
+              & (np.hypot(X, Y) >= scanner.face))
     return beam.astype(np.float32), depth.astype(np.float32), inside, (mm, mm*scanner.stretch)
 
 # %% ../nbs/05_phantom.ipynb #f9364cdf
@@ -376,8 +378,9 @@ def _blurred_noise(rng, n, sigma):
 def _as_harmonic(scanner):
     "Harmonic imaging listens at twice the frequency: a narrower beam, less haze and near clutter, but less reach"
     h = scanner.harmonic
-    return replace(scanner, beam_deg=scanner.beam_deg*(1 - .3*h), haze=scanner.haze*(1 - .7*h), clutter=scanner.clutter*(1 - .7*h),
-                   attenuation=scanner.attenuation + .03*h, axial_mm=scanner.axial_mm*(1 + .25*h)) if h else scanner
+    return (replace(scanner, beam_deg=scanner.beam_deg*(1 - .3*h), haze=scanner.haze*(1 - .7*h),
+                    clutter=scanner.clutter*(1 - .7*h), attenuation=scanner.attenuation + .03*h,
+                    axial_mm=scanner.axial_mm*(1 + .25*h)) if h else scanner)
 
 # %% ../nbs/05_phantom.ipynb #0a05913c
 class Simulator:
@@ -428,7 +431,8 @@ class Simulator:
                                     + reverberation*np.exp(.6*_smooth_field(rng, shape, (2, 6))))).astype(np.float32)
         self.hiss = np.abs(rng.standard_normal((shape[0] + 64, shape[1] + 64), dtype=np.float32))
         self.still = rng.standard_normal(shape + (2,), dtype=np.float32)
-        self.around = np.exp(.55*_smooth_field(rng, shape, (5, 5)) + .25*_smooth_field(rng, shape, (12, 14))).astype(np.float32)
+        self.around = np.exp(.55*_smooth_field(rng, shape, (5, 5))
+                             + .25*_smooth_field(rng, shape, (12, 14))).astype(np.float32)
         wander = sc.fog_wander*(_smooth_field(rng, shape, (4, 4)) + .6*_smooth_field(rng, shape, (9, 10)))
         fog = 10**((sc.fog + wander)/20)*np.exp(-.7*(r/sc.depth/sc.fog_reach)**2)
         self.fog = fog.astype(np.float32)[..., None] if sc.fog > -80 else None
@@ -440,7 +444,8 @@ class Simulator:
 
 # %% ../nbs/05_phantom.ipynb #f47533ac
 def _place(sim, du, dw):
-    "Heart coordinates in mm (x to the lateral wall, y to the front, z from apex to base; and x before the view's rotation)"
+    ("Heart coordinates in mm (x to the lateral wall, y to the front, z from apex to base; "
+     "and x before the view's rotation)")
     v, f = sim.view, _f32
     sign = -1 if v.mirror else 1
     u, w = (sim.u - f(du))*f(sign) - f(v.apex_x), sim.w - f(v.apex_depth + dw)
@@ -457,11 +462,13 @@ def _place(sim, du, dw):
 
 # %% ../nbs/05_phantom.ipynb #2d809f18
 def _radii(sim, x, y, z, L, inner, outer):
-    "Signed distance to the inner and the outer surface of the LV, mm; the inner radius, mm, and how many times larger it was at end-diastole"
+    ("Signed distance to the inner and the outer surface of the LV, mm; the inner radius, mm, "
+     "and how many times larger it was at end-diastole")
     lv = sim.lv
     dz = float(lv.s[1, 0] - lv.s[0, 0])*L
     norm = [1/np.sqrt(1 + np.clip(np.gradient(r, dz, axis=0), -6, 6)**2) for r in (inner, outer)]
-    shrunk = np.where(lv.s > 0, lv.r0/np.maximum(inner, 1e-3), 1)   # the inner wall's radius at end-diastole over that of now
+    # the inner wall's radius at end-diastole over that of now
+    shrunk = np.where(lv.s > 0, lv.r0/np.maximum(inner, 1e-3), 1)
     around = lambda table: np.concatenate([table, table[:, :1]], 1).astype(np.float32)
     rho, theta = cv2.cartToPolar(x, y)
     row = (z*_f32(1/L) - _f32(lv.s0))*_f32((lv.n_s - 1)/(lv.s1 - lv.s0))
@@ -478,10 +485,12 @@ def _chambers(sim, x, y, z, d_outer, L, k, systole):
     depth = 19*h.la*(1 + .22*systole)
     la = np.maximum(_ellipsoid(x, y, z, (2, 0, L + .8*depth), (20*h.la*(1 + .08*systole), 20*h.la, depth)), 1 - zb)
     width = 15*h.rv*(1 - .18*systole)
-    rv = _ellipsoid(x, y, z, (-(reach + .5*width), 6, (1.1 - .5*h.rv_length)*L), (1.35*width, 34*h.rv, .5*h.rv_length*L))
+    rv = _ellipsoid(x, y, z, (-(reach + .5*width), 6, (1.1 - .5*h.rv_length)*L),
+                    (1.35*width, 34*h.rv, .5*h.rv_length*L))
     rv = np.maximum(np.maximum(rv, zb + f(.03*L)), f(.5) - d_outer)
     depth = 19*h.ra*(1 + .18*systole)
-    ra = np.maximum(_ellipsoid(x, y, z, (-(reach + .5*width), 4, L + .72*depth), (19*h.ra, 20*h.ra, depth)), f(1 - .03*L) - zb)
+    ra = np.maximum(_ellipsoid(x, y, z, (-(reach + .5*width), 4, L + .72*depth), (19*h.ra, 20*h.ra, depth)),
+                    f(1 - .03*L) - zb)
     aorta = None
     if h.aorta:
         along = (z - f(L))*f(.87) + (x + f(.45*sim.lv.radius))*f(-.35) + (y - 14)*f(.35)
@@ -504,7 +513,8 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     mitral = _to_line(rho, z, annulus, plane, annulus*(.06 + .62*opening), plane - (4 + 14*opening))
     thin = _f32(-.5/(.6*h.leaflet_mm)**2)
     leaf = np.exp(thin*mitral*mitral)
-    tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening), .97*L - (3 + 11*opening))
+    tricuspid = _to_line(np.abs(x + _f32(reach + .5*width)), z, .95*width, .97*L, width*(.05 + .5*opening),
+                         .97*L - (3 + 11*opening))
     return np.maximum(leaf, .8*np.exp(thin*tricuspid*tricuspid)*(d_outer > 0)), annulus
 
 # %% ../nbs/05_phantom.ipynb #aba62844
@@ -519,7 +529,8 @@ def _muscles(sim, x, y, z, L, k):
     return muscle
 
 def _strands(sim, x, y, z, d_inner, L, k):
-    "Thin and bright inside the cavity, 0 to 1: a false tendon, the chordae where they leave the lateral papillary muscle"
+    ("Thin and bright inside the cavity, 0 to 1: a false tendon, "
+     "the chordae where they leave the lateral papillary muscle")
     h, f, reach = sim.heart, _f32, sim.lv.radius*(1 - k)
     angle, s = math.radians(h.papillary_deg), h.tendon_s
     dx, dy, dz = x - f(.66*reach*math.cos(angle)), y - f(.66*reach*math.sin(angle)), z - f(.66*L)
@@ -539,15 +550,18 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
     lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
-    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1)) + f(.6)*apical)
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1))
+                                + f(.6)*apical)
     fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
     outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
     amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
-    amp = amp + sim.around*np.exp(-.5*((heart - f(1.2))*f(1/1.3))**2)*f(.5)*_amplitude(sc.pericardium)*outer*_from_db(f(-.5*sc.fade_apex)*apical)
+    amp = (amp + sim.around*np.exp(-.5*((heart - f(1.2))*f(1/1.3))**2)*f(.5)*_amplitude(sc.pericardium)*outer
+           *_from_db(f(-.5*sc.fade_apex)*apical))
     if sc.lung: amp *= 1 - f(sc.lung)*_inside(f(reach + 6) - x*f(sim.lung_side), 20)*_inside(-heart, 6)
     if sc.liver:
         liver = _ellipsoid(x, y, z, (-(reach + width + 55), 0, 1.15*L), (38, 80, 60))
-        amp += _inside(liver, 3)*(f(.6*sc.liver) - amp) + np.exp(-.5*(liver*f(1/1.5))**2)*f(.5*sc.liver)   # even tissue, a bright rim
+        # even tissue, a bright rim
+        amp += _inside(liver, 3)*(f(.6*sc.liver) - amp) + np.exp(-.5*(liver*f(1/1.5))**2)*f(.5*sc.liver)
     inside, muscle = _inside(heart, 1.6), _inside(wall, 2)
     septal = np.clip(f(.5) - x*f(1/30), 0, 1)
     bright = muscle if not sc.septum else muscle*np.exp((septal - f(.5))*f(sc.septum*math.log(10)/20))
@@ -564,7 +578,8 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     solid = 1 - blood
     if h.papillary: solid = np.maximum(solid, _muscles(sim, x, y, z, L, k))
     if h.band: solid = np.maximum(solid, _band(sim, x, z, L, rv, width, reach))
-    if h.hinge: leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + (zb - 3)**2 + y*y*f(.3))*f(-.05)))
+    if h.hinge:
+        leaf = np.maximum(leaf, f(h.hinge)*np.exp(((np.abs(x) - f(annulus + 3))**2 + (zb - 3)**2 + y*y*f(.3))*f(-.05)))
     if h.papillary or h.tendon: leaf = np.maximum(leaf, _strands(sim, x, y, z, d_inner, L, k))
     amp = amp*solid*patches + _amplitude(sc.blood)*(swirls if sc.smoke else 1) + leaf*f(sc.leaflet)
     # a wall along the beam returns little, one across it is a mirror
@@ -617,7 +632,8 @@ def _burn_in(sim, picture, i):
     if sc.ecg:
         x = np.arange(n)
         beat = ((2.5*x/n + i/sc.fps)*sim.heart.heart_rate/60 + sim.heart.phase) % 1
-        wave = .12*np.exp(-.5*((beat - .8)/.025)**2) + 1.*np.exp(-.5*((beat - .98)/.01)**2) - .2*np.exp(-.5*((beat - .02)/.012)**2) + .2*np.exp(-.5*((beat - .3)/.04)**2)
+        wave = (.12*np.exp(-.5*((beat - .8)/.025)**2) + 1.*np.exp(-.5*((beat - .98)/.01)**2)
+                - .2*np.exp(-.5*((beat - .02)/.012)**2) + .2*np.exp(-.5*((beat - .3)/.04)**2))
         y = np.round(sim.ecg_row - wave*.07*n).astype(np.int32)
         cv2.polylines(picture, [np.stack([x, y], 1).astype(np.int32)], False, 150, max(1, n//224))
 
@@ -630,18 +646,22 @@ def _picture(sim, echo, i=0):
     if sc.gamma != 1: grey = cv2.pow(grey, sc.gamma)
     if sc.s_curve: grey = grey + _f32(sc.s_curve)*(grey*grey*(3 - 2*grey) - grey)
     picture = cv2.remap(grey, sim.beam, sim.row, cv2.INTER_LINEAR)
-    if sc.sharpen: picture = np.clip(picture + _f32(sc.sharpen)*(picture - cv2.GaussianBlur(picture, (0, 0), 1.2*sim.size/112)), 0, 1)
+    if sc.sharpen:
+        picture = np.clip(
+            picture + _f32(sc.sharpen)*(picture - cv2.GaussianBlur(picture, (0, 0), 1.2*sim.size/112)), 0, 1)
     if sc.blur: picture = cv2.GaussianBlur(picture, (0, 0), sc.blur*sim.size/112)
     picture = (np.where(sim.sector, picture, 0)*255).astype(np.uint8)
     if sc.ruler or sc.ecg: _burn_in(sim, picture, i)
     if sc.jpeg < 100:
-        picture = cv2.imdecode(cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, int(sc.jpeg)])[1], cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imdecode(cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, int(sc.jpeg)])[1],
+                               cv2.IMREAD_GRAYSCALE)
         if not (sc.ruler or sc.ecg): picture = np.where(sim.sector, picture, 0)
     return picture
 
 # %% ../nbs/05_phantom.ipynb #b80d2c13
 def _home(sim, rho, d_outer, r_inner, shrunk, L):
-    "How many times farther from the axis the tissue at each sample was at end-diastole: muscle keeps its volume, what lies around it follows less and less"
+    ("How many times farther from the axis the tissue at each sample was at end-diastole: muscle keeps its volume, "
+     "what lies around it follows less and less")
     f, r = _f32, np.maximum(r_inner, 0)
     was = np.sqrt(np.maximum((r*shrunk)**2 + (rho*rho - r*r)*f(L/sim.lv.length), 0))
     ratio = np.where(rho > r, was/np.maximum(rho, f(.1)), shrunk)
@@ -653,14 +673,17 @@ def _moment(sim, volume, systole, opening, du, dw):
     place = x, y, z, xp = _place(sim, du, dw)
     radii = rho, d_inner, d_outer, r_inner, shrunk = _radii(sim, x, y, z, L, inner, outer)
     home_x, home_z = xp*_home(sim, rho, d_outer, r_inner, shrunk, L), z*_f32(sim.lv.length/L)
-    look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR,
+                                               borderMode=cv2.BORDER_WRAP)
     swirls = look(sim.swirls, 96 + volume, 20 - 2*volume)*_f32(12*sim.scanner.smoke) + 1 if sim.scanner.smoke else None
-    amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches), look(sim.wander), swirls)
+    amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches),
+                                 look(sim.wander), swirls)
     return amp, blood, cavity, home_x*_f32(1/sim.cell) + 190, home_z*_f32(1/sim.cell) + 60
 
 # %% ../nbs/05_phantom.ipynb #096d9686
 def _frame(sim, i, moments):
-    "Frame i from one or more (volume, systole, opening, du, dw): picture uint8 (size, size), true mask bool (size, size) of the middle one, echo before compression"
+    ("Frame i from one or more (volume, systole, opening, du, dw): picture uint8 (size, size), "
+     "true mask bool (size, size) of the middle one, echo before compression")
     seen = [_moment(sim, *m) for m in moments]
     echo = sum(_echo(sim, amp, blood, mu, mv, i) for amp, blood, _, mu, mv in seen)*_f32(1/len(seen))
     cavity = seen[len(seen)//2][2]
@@ -1211,7 +1234,8 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
     kinds = ('wide', 'wide', 'views', 'hard')
-    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2.5e-3, precision='fp32')
+    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2.5e-3,
+               precision='fp32')
     config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)
