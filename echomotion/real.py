@@ -39,8 +39,8 @@ def cavity_mask(
     if labels.dtype == bool: return labels
     odd = sorted(set(np.unique(labels).tolist()) - {0, *LABELS})
     if not odd: return labels == 1
-    raise ValueError(f'{what}: labels {", ".join(f"{v:g}" for v in odd[:5])} in it; 0 background, 1 cavity, 2 myocardium and '
-                     '3 left atrium are known: write a mask as 0 and 1, or rename the labels')
+    raise ValueError(f'{what}: labels {", ".join(f"{v:g}" for v in odd[:5])} in it; 0 background, 1 cavity, '
+                     '2 myocardium and 3 left atrium are known: write a mask as 0 and 1, or rename the labels')
 
 # %% ../nbs/07_real.ipynb #7a9ae54b
 def write_camus(
@@ -88,7 +88,8 @@ class Camus(EchoNet):
 def _stills(paths):
     "Two stills as one array (2, H, W) and their pixel size"
     (a, mm, _), (b, *_) = map(read_image, paths)
-    if a.shape != b.shape: raise ValueError(f'{paths[1]}: {b.shape[1:]} pixels, ED has {a.shape[1:]}: they must have one size')
+    if a.shape != b.shape:
+        raise ValueError(f'{paths[1]}: {b.shape[1:]} pixels, ED has {a.shape[1:]}: they must have one size')
     return np.concatenate([a, b]), mm
 
 def _labels(path, shape):
@@ -149,18 +150,22 @@ def _camus_row(folder, view):
     info, video = _camus_info(folder/f'Info_{view}.cfg'), _camus_file(folder, f'{name}_half_sequence')
     stills, masks = ([_camus_file(folder, f'{name}_{p}{end}') for p in ('ED', 'ES')] for end in ('', '_gt'))
     if None in stills:
-        raise FileNotFoundError(f'{folder/name}_{("ED", "ES")[stills.index(None)]}: no .nii.gz and no .mhd of it: copy it again')
+        raise FileNotFoundError(f'{folder/name}_{("ED", "ES")[stills.index(None)]}: no .nii.gz and no .mhd of it: '
+                                'copy it again')
     frames, mm = _stills(stills)
     n, ed, es = _moments(folder/f'Info_{view}.cfg', info, video)
     number = lambda *keys: float(next((info[k] for k in keys if k in info), np.nan))
     row = dict(FileName=name, EF_info=number('LVef', 'EF'), EDV_info=number('LVedv'), ESV_info=number('LVesv'),
-               EF_masks=np.nan, EDV_masks=np.nan, ESV_masks=np.nan, FrameHeight=frames.shape[1], FrameWidth=frames.shape[2],
-               FPS=number('FrameRate'), NumberOfFrames=n, video=video or stills[0], Patient=folder.name, View=view,
-               Quality=info.get('ImageQuality', ''), ED=ed, ES=es, moving=video is not None, stills=tuple(stills), pixel_mm=mm)
+               EF_masks=np.nan, EDV_masks=np.nan, ESV_masks=np.nan, FrameHeight=frames.shape[1],
+               FrameWidth=frames.shape[2], FPS=number('FrameRate'), NumberOfFrames=n, video=video or stills[0],
+               Patient=folder.name, View=view, Quality=info.get('ImageQuality', ''), ED=ed, ES=es,
+               moving=video is not None, stills=tuple(stills), pixel_mm=mm)
     if None in masks: return row, {}
     edv, esv = (disk_volume(cavity_mask(_labels(p, frames.shape[1:])[0], p), mm) for p in masks)
-    return dict(row, EDV_masks=edv, ESV_masks=esv, EF_masks=float(ejection_fraction(edv, esv))), {ed: masks[0], es: masks[1]}
+    return (dict(row, EDV_masks=edv, ESV_masks=esv, EF_masks=float(ejection_fraction(edv, esv))),
+            {ed: masks[0], es: masks[1]})
 
+# %% ../nbs/07_real.ipynb #fe48b67b
 def _moments(path, info, video):
     "Number of frames, and which are end-diastole and end-systole; in some patients ED comes last"
     if not video: return 2, 0, 1
@@ -186,16 +191,17 @@ def _split_of(patient, official):
 def read_camus(
     path, # folder of the patients' folders; 'training' and 'testing' of the old release are found below it
     view:str='4CH', # '4CH' (apical four-chamber), '2CH' (two-chamber), or None for both
-    ef_from:str='masks', # what the column EF holds: 'masks' (single-plane disks of the outlines) or 'info' (Info_4CH.cfg)
+    ef_from:str='masks', # the column EF: 'masks' (single-plane disks of the outlines) or 'info' (Info_4CH.cfg)
 ) -> Camus: # what can be used of it; `.skipped` says what cannot
     "Read CAMUS, either release; what is wrong with single patients is counted and named in one warning"
     path = Path(path)
     if ef_from not in ('masks', 'info'): raise ValueError(f"ef_from is 'masks' or 'info', not {ef_from!r}")
     if view not in ('4CH', '2CH', None): raise ValueError(f"view is '4CH', '2CH' or None for both, not {view!r}")
-    folders = sorted((p for depth in ('patient*', '*/patient*') for p in path.glob(depth) if p.is_dir()), key=lambda p: p.name)
+    folders = sorted((p for depth in ('patient*', '*/patient*') for p in path.glob(depth) if p.is_dir()),
+                     key=lambda p: p.name)
     if not folders:
-        raise FileNotFoundError(f'{path}: no folders patient0001, patient0002, ... in it: give the folder that holds them '
-                                '(database_nifti, or training)')
+        raise FileNotFoundError(f'{path}: no folders patient0001, patient0002, ... in it: '
+                                'give the folder that holds them (database_nifti, or training)')
     jobs = [(f, v) for f in folders for v in ((view,) if view else ('4CH', '2CH')) if any(f.glob(f'{f.name}_{v}_*'))]
     if not jobs: raise ValueError(f'{path}: none of the {len(folders)} patients has the view {view}: try another')
     with ThreadPoolExecutor(4) as pool: results = list(pool.map(_try_row, jobs))
@@ -212,7 +218,8 @@ def _camus(path, jobs, results, ef_from):
     skipped = [(n, r) for n, r in zip(names, results) if isinstance(r, str)]
     good, official = {n: r for n, r in zip(names, results) if not isinstance(r, str)}, _camus_splits(path)
     _warn_skipped(path, skipped, 'are left out')
-    if not good: raise ValueError(f'{path}: none of its {len(names)} recordings can be used: the warning above says why')
+    if not good:
+        raise ValueError(f'{path}: none of its {len(names)} recordings can be used: the warning above says why')
     clips = pd.DataFrame([r for r, _ in good.values()]).set_index('FileName')
     for k in ('EF', 'EDV', 'ESV'): clips[k] = clips[f'{k}_{ef_from}']
     clips['Split'] = [_split_of(p, official) for p in clips.Patient]
@@ -236,14 +243,16 @@ def _from_table(data, name):
     clip, (ed, es), ef = data.clip(name), data.ed_es(name), float(data.clips.EF[name])
     moving = bool(getattr(data._row(name), 'moving', True))
     every = data.true_masks(name) if isinstance(data, Camus) else None
-    if every is not None and len(every) == len(clip): return Outlined(clip, np.arange(len(clip)), every, ed, es, ef, moving)
+    if every is not None and len(every) == len(clip):
+        return Outlined(clip, np.arange(len(clip)), every, ed, es, ef, moving)
     return Outlined(clip, np.array([ed, es]), np.stack([data.mask(name, t) for t in (ed, es)]), 0, 1, ef, moving)
 
 def _from_arrays(path):
     "A recording kept as arrays `frames` and `masks`; the largest mask is end-diastole, the smallest end-systole"
     with np.load(path, allow_pickle=False) as z: z = {k: z[k] for k in z.files}
     if z['masks'].shape != z['frames'].shape:
-        raise ValueError(f'{path}: the masks are {z["masks"].shape}, the frames {z["frames"].shape}: they must have one size')
+        raise ValueError(f'{path}: the masks are {z["masks"].shape}, the frames {z["frames"].shape}: '
+                         'they must have one size')
     masks, mm = cavity_mask(z['masks'], path), tuple(map(float, z['pixel_mm'])) if 'pixel_mm' in z else None
     area = masks.sum((1, 2)); t = np.flatnonzero(area)
     if len(t) < 2: raise ValueError(f'{path}: {len(t)} of its frames have an outline, two are needed')
@@ -322,7 +331,7 @@ def outline_profile(
     mask:np.ndarray, # bool (H, W), True inside the LV cavity
     pixel_mm:tuple, # (row, column) size of a pixel in mm
     distances:np.ndarray=PROFILE_MM, # mm from the outline, outside positive
-) -> np.ndarray: # float (8, len(distances)): for each of PLACES the mean grey, 1 at the picture's 99th percentile, or NaN
+) -> np.ndarray: # float (8, len(distances)): for each of PLACES the mean grey, 1 at the 99th percentile, or NaN
     "The grey levels on the way through the outline, place by place"
     points, normals, places = outline_points(mask, pixel_mm)
     lit = frame[frame > 0]
@@ -357,7 +366,7 @@ def lv_geometry(
     frame:np.ndarray, # uint8 (H, W), grey
     mask:np.ndarray, # bool (H, W), True inside the LV cavity
     pixel_mm:tuple, # (row, column) size of a pixel in mm
-) -> dict: # mm: length, width (area over length), apex_depth (below the first lit row), depth; degrees: lean (base to the right)
+) -> dict: # mm: length, width (area/length), apex_depth (below first lit row), depth; degrees: lean (base to right)
     "Size and place of the cavity in the picture"
     row, col = pixel_mm
     apex, base = (np.asarray(p)*(col, row) for p in long_axis(mask, pixel_mm))
@@ -377,7 +386,8 @@ def grain_spectrum(
 ) -> tuple: # fineness float (bins,) in waves a cm; power (bins,), decibels against the coarsest
     "How much of a picture is coarse and how much fine: the grain of its speckle"
     # half a millimetre a pixel
-    square = cv2.resize(frame.astype(np.float32), None, fx=pixel_mm[1]*2, fy=pixel_mm[0]*2, interpolation=cv2.INTER_AREA)
+    square = cv2.resize(frame.astype(np.float32), None, fx=pixel_mm[1]*2, fy=pixel_mm[0]*2,
+                        interpolation=cv2.INTER_AREA)
     (h, w), n = square.shape, int(2*side_mm)
     if min(h, w) < n:
         raise ValueError(f'the picture is {h/2:.0f} x {w/2:.0f} mm, {side_mm:g} are needed: choose a smaller side_mm')
@@ -454,7 +464,7 @@ def real_scores(
     most:int=None, # recordings, the first ones; None: all
     trained:dict=None, # of `trained_range`, for doubts where a recording lies outside; None: what the weights carry
     progress:bool=True, # show a bar
-) -> pd.DataFrame: # a row a recording: Dice, area ratio, EF, errors by phase and place (mm, or pixels); `error`: why not
+) -> pd.DataFrame: # a row a recording: Dice, area ratio, EF, errors by phase and place (mm or pixels); `error`: why not
     "Measure a network against somebody's outlines"
     model, rows = model or load_model(), []
     trained = trained or getattr(model, 'info', {}).get('trained')
@@ -482,7 +492,8 @@ def real_figures(
     figures.update(ef_pairs=len(pairs), ef_bias=e.mean(), ef_mae=e.abs().mean(),
                    ef_r=pairs.ef.corr(pairs.ef_true) if len(pairs) > 2 else np.nan)
     if len(ok):
-        figures.update(dice_frames=ok.dice.mean(), dice_worst=ok.worst.min(), area_ef_mae=(ok.area_ef - ok.area_ef_true).abs().mean())
+        figures.update(dice_frames=ok.dice.mean(), dice_worst=ok.worst.min(),
+                       area_ef_mae=(ok.area_ef - ok.area_ef_true).abs().mean())
     if len(pairs):   # a doubt is worth as much as the error that it announces
         wrong, doubted = e.abs() > 10, pairs.doubts != ''
         figures.update(ef_wrong=int(wrong.sum()), doubted_wrong=int((doubted & wrong).sum()),
@@ -500,11 +511,11 @@ def real_lines(
     if not f['measured']: return [f'none of {f["recordings"]} recordings could be measured']
     lines.append(f"{f['measured']} of {f['recordings']} recordings measured")
     lines.append(f"{'':28}{'ED':>7}{'ES':>7}")
-    for word, key in (('Dice, median', 'dice_{}_median'), ('Dice, mean', 'dice_{}_mean'), ('Dice, 5th percentile', 'dice_{}_5%'),
-                      ('area, ours over theirs', 'area_{}_median')):
+    for word, key in (('Dice, median', 'dice_{}_median'), ('Dice, mean', 'dice_{}_mean'),
+                      ('Dice, 5th percentile', 'dice_{}_5%'), ('area, ours over theirs', 'area_{}_median')):
         lines.append(f'{word:28}' + ''.join(f'{f[key.format(p)]:7.3f}' for p in ('ed', 'es')))
-    lines.append(f"EF against EF of their masks: bias {f['ef_bias']:+.1f}, MAE {f['ef_mae']:.1f} points, r {f['ef_r']:.2f} "
-                 f"({f['ef_pairs']} of {f['recordings']} recordings)")
+    lines.append(f"EF against EF of their masks: bias {f['ef_bias']:+.1f}, MAE {f['ef_mae']:.1f} points, "
+                 f"r {f['ef_r']:.2f} ({f['ef_pairs']} of {f['recordings']} recordings)")
     lines.append(f"all outlined frames: Dice {f['dice_frames']:.3f}, worst {f['dice_worst']:.3f}; "
                  f"area EF off by {f['area_ef_mae']:.1f} points")
     if f['ef_pairs']:
@@ -518,7 +529,8 @@ def error_table(
     scores:pd.DataFrame, # of `real_scores`
 ) -> pd.DataFrame: # a row a place: median error at ED and ES, mm outside (+) or inside (-) of the reader's outline
     "Where the outline errs, over all recordings"
-    table = {phase: [scores.get(f'{phase} {place}', pd.Series(dtype=float)).median() for place in PLACES] for phase in ('ED', 'ES')}
+    table = {phase: [scores.get(f'{phase} {place}', pd.Series(dtype=float)).median() for place in PLACES]
+             for phase in ('ED', 'ES')}
     return pd.DataFrame(table, index=pd.Index(PLACES, name='mm outside of theirs'))
 
 # %% ../nbs/07_real.ipynb #5e52499d
@@ -540,7 +552,8 @@ def trained_range(
 ) -> dict: # mean, sd and precision of the looks; the limits 'distance', 'sure' and 'agree'; numbers that JSON can hold
     "What is usual for recordings of the kind that a network was trained on"
     one = lambda i: phantom_clip(seed*1_000_000 + i, model.config.size, 24, difficulty[i % len(difficulty)]).clip
-    table = pd.DataFrame([recording_signs(one(i), model) for i in show_progress(range(n), n, 'usual recordings', progress)])
+    table = pd.DataFrame([recording_signs(one(i), model)
+                          for i in show_progress(range(n), n, 'usual recordings', progress)])
     looks = table[list(LOOKS)].fillna(table.median())
     # each against the others
     far = [_distance(row, _cloud(looks.drop(index=i)))[0] for i, row in enumerate(looks.to_dict('records'))]
@@ -616,7 +629,8 @@ def phantom_dice(
 ) -> float: # mean Dice of single frames against the true masks
     "A quick measure on phantoms with known truth, for comparing two networks"
     batches = PhantomBatches(n//4, 16, model.config.size, seed, difficulty)
-    scores = [dice(model.predict(x[:, 0].numpy()) > .5, m.numpy() > 0) for x, m in map(batches.__getitem__, range(len(batches)))]
+    scores = [dice(model.predict(x[:, 0].numpy()) > .5, m.numpy() > 0)
+              for x, m in map(batches.__getitem__, range(len(batches)))]
     return float(np.mean(scores))
 
 # %% ../nbs/07_real.ipynb #2ec1d6c1
@@ -633,7 +647,8 @@ def _self_train(model, frames, masks, steps, lr, seed):
         x = torch.cat([torch.from_numpy(frames[i])[:, None], px]).float()/255
         x, y = augment_batch(x, torch.cat([torch.from_numpy(masks[i]).to(pm.dtype), pm]), chance)
         x, y = ((x - model.mean)/model.std).to(model.device), y.float().to(model.device)
-        with torch.autocast(model.device.type, dtype or torch.bfloat16, enabled=dtype is not None): logits = net(x)[:, 0]
+        with torch.autocast(model.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            logits = net(x)[:, 0]
         optimiser.zero_grad(); loss_of(logits.float(), y).backward(); optimiser.step()
     return replace(model, net=net)
 
@@ -670,8 +685,10 @@ def adapt_model(
 def _refuse_loss(told, allowed):
     before, after = told['phantoms_before'], told['phantoms_after']
     if before - after <= allowed: return
-    raise ValueError(f'adaptation refused: Dice on phantoms fell from {before:.3f} to {after:.3f}, by more than {allowed:g}. The recordings '
-                     'are too few, or too unlike hearts as the network knows them: give more, or a smaller share and fewer steps')
+    raise ValueError(f'adaptation refused: Dice on phantoms fell from {before:.3f} to {after:.3f}, '
+                     f'by more than {allowed:g}. '
+                     'The recordings are too few, or too unlike hearts as the network knows them: '
+                     'give more, or a smaller share and fewer steps')
 
 def _write_adapted(out, model, told):
     out.mkdir(parents=True, exist_ok=True)
@@ -680,7 +697,7 @@ def _write_adapted(out, model, told):
 
 # %% ../nbs/07_real.ipynb #b3ca36a3
 def scanner_clips(
-    folder, # recordings that `read_clip` reads, or CAMUS, or a folder in EchoNet-Dynamic's layout; outlines are not looked at
+    folder, # recordings for `read_clip`, or CAMUS, or in EchoNet-Dynamic's layout; outlines are not looked at
     most:int=200, # recordings to read
 ) -> list: # of `Clip`
     "The recordings of a folder, for adapting to them"
@@ -688,11 +705,13 @@ def scanner_clips(
     if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder: give the recordings of one scanner')
     if data := _data_set(folder): return [data.clip(n) for n in data.names()[:most]]
     ends = VIDEOS | {'.gif', '.webp', '.dcm', '.npy', '.npz', ''}
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith('.') and (p.is_dir() or p.suffix.lower() in ends)]
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith('.')
+             and (p.is_dir() or p.suffix.lower() in ends)]
     clips, skipped = [], []
     for p in files[:most]:
         try: clips.append(read_clip(p))
         except (ValueError, OSError) as e: skipped.append((p.name, ' '.join(str(e).split())))
     _warn_skipped(folder, skipped, 'cannot be read and are left out')
-    if not clips: raise ValueError(f'{folder}: no recording in it that can be read, such as AVI, MP4, GIF, DICOM, .npy or .npz')
+    if not clips:
+        raise ValueError(f'{folder}: no recording in it that can be read, such as AVI, MP4, GIF, DICOM, .npy or .npz')
     return clips
