@@ -24,10 +24,12 @@ import pandas as pd
 from fastcore.basics import patch
 
 # %% ../nbs/00_data.ipynb #81e8f73b
-warnings.filterwarnings('ignore', message='.torch.jit.script. is deprecated')   # fastai's layers use it still, and nobody here can change that
+# fastai's layers use it still, and nobody here can change that
+warnings.filterwarnings('ignore', message='.torch.jit.script. is deprecated')
 
 # %% ../nbs/00_data.ipynb #1404bd99
-OKABE_ITO = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', sky='#56B4E9', purple='#CC79A7', grey='#777777', ink='#222222')
+OKABE_ITO = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', sky='#56B4E9', purple='#CC79A7',
+                 grey='#777777', ink='#222222')
 
 def plot_style(
     everywhere:bool=False, # True: for all plots from here on, as a notebook wants it
@@ -36,10 +38,13 @@ def plot_style(
     import matplotlib
     from cycler import cycler
     c = OKABE_ITO
-    style = {'figure.dpi': 75, 'font.size': 10, 'axes.titlesize': 10, 'axes.spines.top': False, 'axes.spines.right': False,
-        'legend.frameon': False, 'legend.fontsize': 9, 'axes.prop_cycle': cycler(color=[c[k] for k in ('blue', 'orange', 'green', 'red', 'sky', 'purple')]),
-        'image.cmap': 'gray', 'text.color': c['ink'], 'axes.labelcolor': c['ink'], 'axes.edgecolor': c['grey'], 'xtick.color': c['grey'],
-        'ytick.color': c['grey'], 'xtick.labelcolor': c['ink'], 'ytick.labelcolor': c['ink'], 'svg.fonttype': 'none', 'svg.hashsalt': 'echomotion'}
+    style = {
+        'figure.dpi': 75, 'font.size': 10, 'axes.titlesize': 10, 'axes.spines.top': False, 'axes.spines.right': False,
+        'legend.frameon': False, 'legend.fontsize': 9,
+        'axes.prop_cycle': cycler(color=[c[k] for k in ('blue', 'orange', 'green', 'red', 'sky', 'purple')]),
+        'image.cmap': 'gray', 'text.color': c['ink'], 'axes.labelcolor': c['ink'], 'axes.edgecolor': c['grey'],
+        'xtick.color': c['grey'], 'ytick.color': c['grey'], 'xtick.labelcolor': c['ink'], 'ytick.labelcolor': c['ink'],
+        'svg.fonttype': 'none', 'svg.hashsalt': 'echomotion'}
     if not everywhere: return matplotlib.rc_context(style)
     matplotlib.rcParams.update(style)
 
@@ -59,7 +64,8 @@ def self_check(
     @wraps(check)
     def answer(*given):
         try: return check(*(g.strip().lower() if isinstance(g, str) else g for g in given))
-        except Exception as e: return f'With your answer the check stops: {type(e).__name__}: {e}. Is it of the kind that is asked for?'
+        except Exception as e:
+            return f'With your answer the check stops: {type(e).__name__}: {e}. Is it of the kind that is asked for?'
     return answer
 
 # %% ../nbs/00_data.ipynb #e7ad2d56
@@ -78,11 +84,13 @@ class Clip:
         f = self.frames
         if not isinstance(f, np.ndarray) or f.dtype != np.uint8 or f.ndim != 3 or not f.size:
             found = f'{f.dtype} {f.shape}' if isinstance(f, np.ndarray) else type(f).__name__
-            raise ValueError(f'{self.name}: a clip is a uint8 array (T, H, W), this is {found}: `read_clip` turns other arrays into clips')
+            raise ValueError(f'{self.name}: a clip is a uint8 array (T, H, W), this is {found}: '
+                             '`read_clip` turns other arrays into clips')
         if self.sector is not None and self.sector.shape != f.shape[1:]:
             raise ValueError(f'{self.name}: the sector is {self.sector.shape}, a frame {f.shape[1:]}: they must match')
         if self.times is not None and (np.shape(self.times) != f.shape[:1] or not (np.diff(self.times) > 0).all()):
-            raise ValueError(f'{self.name}: times are {len(f)} growing numbers, one a frame, in seconds; these are of shape {np.shape(self.times)}')
+            raise ValueError(f'{self.name}: times are {len(f)} growing numbers, one a frame, in seconds; '
+                             f'these are of shape {np.shape(self.times)}')
 
     def __len__(self): return len(self.frames)
 
@@ -90,7 +98,8 @@ class Clip:
     def shape(self): return self.frames.shape
 
     @property
-    def duration(self): return len(self)/self.fps if self.times is None else float(self.times[-1] + np.median(np.diff(self.times)))
+    def duration(self):
+        return len(self)/self.fps if self.times is None else float(self.times[-1] + np.median(np.diff(self.times)))
 
     def __repr__(self):
         t, h, w = self.shape
@@ -105,16 +114,21 @@ def _otsu(level):
     high = cv2.threshold(scaled, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1] > 0
     return high if high.any() and level[high].mean() > 1.5*level[~high].mean() else np.ones(level.shape, bool)
 
+# %% ../nbs/00_data.ipynb #877256c2
 def _changes(frames, ignore=None):
-    "Pixels that flicker, and pixels that change now and then: two bool (H, W); where nothing changes, the lit ones and none"
+    ("Pixels that flicker, and pixels that change now and then: two bool (H, W); where nothing changes, "
+     "the lit ones and none")
     level = cv2.blur(frames.std(0, dtype=np.float32), (3, 3))
     pairs = np.unique(np.linspace(0, len(frames) - 2, min(len(frames) - 1, 48)).astype(int))
     if level.max() < 1 or not len(pairs): often = seldom = cv2.blur(frames.mean(0, dtype=np.float32), (3, 3)) > 8
     else:
         steps = np.stack([cv2.absdiff(frames[t], frames[t + 1]) for t in pairs])
         often, seldom = cv2.blur((steps > 0).mean(0, dtype=np.float32), (3, 3)) > .15, level > .35
-        if (often & seldom).mean() > .9: often = seldom = _otsu(cv2.blur(np.median(steps, 0).astype(np.float32), (3, 3)))
-    often, seldom = (cv2.erode(a.astype(np.uint8), np.ones((3, 3)), borderValue=1) > 0 for a in (often & seldom, seldom))   # the blur has widened them
+        if (often & seldom).mean() > .9:
+            often = seldom = _otsu(cv2.blur(np.median(steps, 0).astype(np.float32), (3, 3)))
+    # the blur has widened them
+    often, seldom = (cv2.erode(a.astype(np.uint8), np.ones((3, 3)), borderValue=1) > 0
+                     for a in (often & seldom, seldom))
     keep = True if ignore is None else ~ignore
     return often & keep, seldom & ~often & keep
 
@@ -125,8 +139,10 @@ def _longest_run(values):
     end = int((sums - np.minimum.accumulate(sums)).argmax())
     return int(sums[:end + 1].argmin()), end
 
+# %% ../nbs/00_data.ipynb #7beb74af
 def _best_rectangle(w):
-    "Rows and columns (top, bottom, left, right) of a rectangle with a large sum, and that sum: rows and columns in turn"
+    ("Rows and columns (top, bottom, left, right) of a rectangle with a large sum, and that sum: "
+     "rows and columns in turn")
     left, right = 0, w.shape[1]
     for _ in range(4):
         top, bottom = _longest_run(w[:, left:right].sum(1))
@@ -157,16 +173,19 @@ def _in_fan(shape, fan):
     depth, angle = _polar(shape, fan[:2])
     return (angle >= fan[2]) & (angle <= fan[3]) & (depth >= fan[4]) & (depth <= fan[5])
 
+# %% ../nbs/00_data.ipynb #6d990540
 def _refined(w, fan, box, step, n):
     "Move the apex in smaller and smaller steps, and cut the fan off where nothing is lost"
     for size in (step, step/2, step/4):
         inside = np.where(_in_fan(w.shape, fan), w, 0)
         cut, gain = _best_rectangle(inside)
         if gain > 1.001*inside[box[0]:box[1], box[2]:box[3]].sum(): box = cut
-        x, y = size*w.shape[1], size*w.shape[1]*max(1, 1 - fan[1]/w.shape[0])   # an apex far above moves in longer steps
+        # an apex far above moves in longer steps
+        x, y = size*w.shape[1], size*w.shape[1]*max(1, 1 - fan[1]/w.shape[0])
         gain, fan = max(_fan_at(w, (fan[0] + i*x, fan[1] + j*y), box, n) for i in (-1, 0, 1) for j in (-2, -1, 0, 1, 2))
     return gain, fan, box
 
+# %% ../nbs/00_data.ipynb #6d99053f
 def _search_fan(maps):
     "The best fan (sum, fan, box) in maps of weights of growing size"
     h, w = maps[0].shape
@@ -176,7 +195,8 @@ def _search_fan(maps):
         gain, fan = max(_fan_at(maps[0], a, box, 48) for a in apexes)
         for small, m, step, n in zip(maps, maps[1:], (.06, .012), (96, 256)):
             k = m.shape[1]/small.shape[1]
-            gain, fan, box = _refined(m, (fan[0]*k, fan[1]*k, *fan[2:4], fan[4]*k, fan[5]*k), tuple(round(b*k) for b in box), step, n)
+            gain, fan, box = _refined(m, (fan[0]*k, fan[1]*k, *fan[2:4], fan[4]*k, fan[5]*k),
+                                      tuple(round(b*k) for b in box), step, n)
         found.append((gain, fan, box))
     return max(found)
 
@@ -205,7 +225,8 @@ def _fitted_fan(often, seldom, pixel, empty=.4):
     "The best `Fan` for pixels that flicker and pixels that change now and then; None where none does"
     w = np.where(often, 1, np.where(seldom, .2, -empty)).astype(np.float32)
     h, v = w.shape[1]*pixel[1], w.shape[0]*pixel[0]
-    maps = [cv2.resize(w, tuple(max(8, round(a*side/max(h, v))) for a in (h, v)), interpolation=cv2.INTER_AREA) for side in (64, 112, 256)]
+    maps = [cv2.resize(w, tuple(max(8, round(a*side/max(h, v))) for a in (h, v)), interpolation=cv2.INTER_AREA)
+            for side in (64, 112, 256)]
     if not (maps[0] > 0).any(): return None
     gain, fan, box = _search_fan(maps)
     k, fit = h/maps[-1].shape[1], gain/max(np.maximum(maps[-1], 0).sum(), 1)
@@ -215,13 +236,15 @@ def _fitted_fan(often, seldom, pixel, empty=.4):
 def fit_fan(
     frames:np.ndarray, # uint8 (T, H, W), grey
     ignore:np.ndarray=None, # bool (H, W), pixels known not to be ultrasound, such as coloured text
-    pixel:tuple=(1, 1), # (row, column) size of a pixel, any unit: only where pixels are square is a fan a piece of a ring
+    pixel:tuple=(1, 1), # (row, column) size of a pixel, any unit; a fan is a piece of a ring in square pixels only
 ) -> Fan: # the fan; None where nothing stands out
     "The scan sector of a scanner's screen as a shape: apex, edges, arcs, and how well it fits what flickers"
     return _fitted_fan(*_changes(frames, ignore), pixel)
 
 # %% ../nbs/00_data.ipynb #cb41e77f
-def _fan_note(fan): return f'the sector is a fan of {math.degrees(fan.angles[1] - fan.angles[0]):.0f} degrees, fit {fan.fit:.2f} of 1' + ', which is poor: look at the crop'*(fan.fit < .6)
+def _fan_note(fan):
+    return (f'the sector is a fan of {math.degrees(fan.angles[1] - fan.angles[0]):.0f} degrees, '
+            f'fit {fan.fit:.2f} of 1' + ', which is poor: look at the crop'*(fan.fit < .6))
 
 def _two_fans(often, seldom, pixel, one):
     "The left and the right fan of a screen that shows two; None where one explains it as well"
@@ -229,20 +252,26 @@ def _two_fans(often, seldom, pixel, one):
     left, right = columns[0], columns[-1] + 1
     third = (right - left)//3
     if third < 10 or one.fit > .93 and (often & one.mask(often.shape)).sum() > .7*often.sum(): return None
-    middle = left + third + int(np.argmin(cv2.blur(often[:, left + third:right - third].sum(0, dtype=np.float32)[None], (5, 1))[0]))
+    middle = left + third + int(np.argmin(
+        cv2.blur(often[:, left + third:right - third].sum(0, dtype=np.float32)[None], (5, 1))[0]))
     sides = [np.s_[:, :middle], np.s_[:, middle:]]
     if min(often[s].sum() for s in sides) < .3*often.sum(): return None
-    halves = [[np.where(np.arange(often.shape[1]) < middle, a, False) for a in (often, seldom)], [np.where(np.arange(often.shape[1]) < middle, False, a) for a in (often, seldom)]]
+    halves = [[np.where(np.arange(often.shape[1]) < middle, a, False) for a in (often, seldom)],
+              [np.where(np.arange(often.shape[1]) < middle, False, a) for a in (often, seldom)]]
     fans = [_fitted_fan(*h, pixel) for h in halves]
     gains = [f.fit*h[0].sum() for f, h in zip(fans, halves)]
-    return fans if sum(gains) > 1.08*one.fit*often.sum() and min(gains) > .4*max(gains) and min(f.fit for f in fans) > .7 else None
+    return (fans if sum(gains) > 1.08*one.fit*often.sum() and min(gains) > .4*max(gains)
+                    and min(f.fit for f in fans) > .7
+            else None)
 
+# %% ../nbs/00_data.ipynb #cb41e780
 def _chosen_fan(often, seldom, pixel, side, what):
     "The fan of a screen, or of two the one on the side that is asked for"
     one = _fitted_fan(often, seldom, pixel)
     two = one and _two_fans(often, seldom, pixel, one)
     if two and side not in ('left', 'right'):
-        raise ValueError(f"{what}: two ultrasound pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
+        raise ValueError(f"{what}: two ultrasound pictures side by side: say which one is meant, "
+                         "read_clip(..., sector='left') or sector='right'")
     return two[side == 'right'] if two else one
 
 # %% ../nbs/00_data.ipynb #fea4d5e6
@@ -269,12 +298,14 @@ def fan_aspect(
         return cv2.resize(w, tuple(max(8, round(a*side/(h*v)**.5)) for a in (h, v)), interpolation=cv2.INTER_AREA)
     _, fan, box = _search_fan([small(1, 56), small(1)])
     open_by = fan[3] - fan[2]
-    if open_by > 2.05 and fan[4] < .3*fan[5]: return float(np.tan(open_by/2)/np.tan(.73))   # more than 117 degrees: no phased array opens so wide
+    # more than 117 degrees: no phased array opens so wide
+    if open_by > 2.05 and fan[4] < .3*fan[5]: return float(np.tan(open_by/2)/np.tan(.73))
     def gain(aspect):
         m = small(aspect)
         x, y = m.shape[1]/small(1).shape[1], m.shape[0]/small(1).shape[0]
         start = fan[0]*x, fan[1]*y, *fan[2:4], fan[4]*y, fan[5]*y
-        return _refined(m, start, (round(box[0]*y), round(box[1]*y), round(box[2]*x), round(box[3]*x)), .06, 96)[0]/np.maximum(m, 0).sum()
+        return (_refined(m, start, (round(box[0]*y), round(box[1]*y), round(box[2]*x), round(box[3]*x)), .06, 96)[0]
+                /np.maximum(m, 0).sum())
     gains = {a: gain(a) for a in (.5, .62, .75, 1, 1.33, 1.6, 2)}
     best = max(gains, key=gains.get)
     return float(best) if gains[best] > gains[1] + .01 else 1.
@@ -309,13 +340,16 @@ def _overlap(a, b):
     area = lambda c: max(1e-9, (c[2] - c[0])*(c[3] - c[1]))
     return common/(area(a) + area(b) - common), common/area(b)
 
+# %% ../nbs/00_data.ipynb #3fd6aa74
 def _region_scale(region, sector):
-    "Whole number by which an ultrasound region (x0, y0, x1, y1) must be divided to be the sector in the picture; None: none fits"
+    ("Whole number by which an ultrasound region (x0, y0, x1, y1) must be divided to be the sector in the picture; "
+     "None: none fits")
     top, bottom, left, right = _box(sector)
     fits = {}
     for k in (1, 2, 3, 4):
         box = [v/k for v in region]
-        if box[2] <= sector.shape[1] + 1 and box[3] <= sector.shape[0] + 1: fits[k] = _overlap(box, (left, top, right, bottom))
+        if box[2] <= sector.shape[1] + 1 and box[3] <= sector.shape[0] + 1:
+            fits[k] = _overlap(box, (left, top, right, bottom))
     best = max(fits, key=lambda k: fits[k][0], default=None)
     if best and fits[best][0] > .7: return best
     return 1 if 1 in fits and fits[1][1] > .85 else None   # a region may be larger than its fan
@@ -329,13 +363,16 @@ def _region_mask(box, shape):
 
 # %% ../nbs/00_data.ipynb #c1a1f013
 def _tissue_regions(ds):
-    "Boxes (x0, y0, x1, y1) and sizes (row, column) of a pixel in mm of the ultrasound regions of a DICOM header that show tissue, from left to right"
+    ("Boxes (x0, y0, x1, y1) and sizes (row, column) of a pixel in mm of the ultrasound regions "
+     "of a DICOM header that show tissue, from left to right")
     tissue, cm = 1, 3  # codes of the DICOM standard, part 3, C.8.5.5
     found = []
     for r in ds.get('SequenceOfUltrasoundRegions', None) or []:
         mm = [abs(float(r.get(key) or 0))*10 for key in ('PhysicalDeltaY', 'PhysicalDeltaX')]
         box = [r.get(f'RegionLocation{key}') for key in ('MinX0', 'MinY0', 'MaxX1', 'MaxY1')]
-        if r.get('RegionSpatialFormat') == tissue and r.get('PhysicalUnitsXDirection') == r.get('PhysicalUnitsYDirection') == cm and min(mm) > 0 and None not in box:
+        if (r.get('RegionSpatialFormat') == tissue
+                and r.get('PhysicalUnitsXDirection') == r.get('PhysicalUnitsYDirection') == cm
+                and min(mm) > 0 and None not in box):
             found.append((tuple(box), tuple(mm)))
     return sorted(found)
 
@@ -347,20 +384,25 @@ def _box_share(a, b):
 
 # %% ../nbs/00_data.ipynb #c1a1f011
 def _matching_region(region, often, seldom, fan, pixel):
-    "(mask, scale) of a region that agrees with the picture, else None: its box is the fan's, or a fan fills it and little is left outside"
+    ("(mask, scale) of a region that agrees with the picture, else None: its box is the fan's, "
+     "or a fan fills it and little is left outside")
     shape = often.shape
     k = _region_scale(region, fan.mask(shape))
     if k: return _region_mask([v/k for v in region], shape), k
     inside = _region_mask(region, shape)
-    part = _fitted_fan(often & inside, seldom & inside, pixel) if region[2] <= shape[1] + 1 and region[3] <= shape[0] + 1 else None
+    part = (_fitted_fan(often & inside, seldom & inside, pixel)
+            if region[2] <= shape[1] + 1 and region[3] <= shape[0] + 1 else None)
     if part is None or part.fit < .8: return None
     m = part.mask(shape) & inside
     t, b, l, r = _box(m)
-    return (inside, 1) if _overlap(region, (l, t, r, b))[0] > .6 and (often & m).sum() > .75*(often & fan.mask(shape)).sum() else None
+    return ((inside, 1) if _overlap(region, (l, t, r, b))[0] > .6
+                           and (often & m).sum() > .75*(often & fan.mask(shape)).sum()
+            else None)
 
 # %% ../nbs/00_data.ipynb #3ca26cb2
 def _said_size(ds):
-    "(row, column) size of a pixel in mm that a DICOM header gives outside of ultrasound regions, or None; and height over width of a pixel"
+    ("(row, column) size of a pixel in mm that a DICOM header gives outside of ultrasound regions, or None; "
+     "and height over width of a pixel")
     shared = ds.get('SharedFunctionalGroupsSequence', None) or [{}]
     measures = shared[0].get('PixelMeasuresSequence', None) or [{}]
     mm = ds.get('PixelSpacing') or measures[0].get('PixelSpacing')
@@ -373,7 +415,8 @@ def _said_size(ds):
 
 # %% ../nbs/00_data.ipynb #c1a1e001
 def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
-    "Sector bool (H, W), (row, column) size of a pixel in mm or None, and notes, from a DICOM header and from what flickers"
+    ("Sector bool (H, W), (row, column) size of a pixel in mm or None, and notes, "
+     "from a DICOM header and from what flickers")
     regions, (spacing, _), shape, notes = _tissue_regions(ds), _said_size(ds), often.shape, []
     pixel = regions[0][1] if regions else spacing or (1, 1)
     whole = _fitted_fan(often, seldom, pixel)
@@ -381,20 +424,27 @@ def _dicom_sector(ds, often, seldom, side='auto', what='clip'):
     fans = regions and _two_fans(often, seldom, pixel, whole) or [whole]
     found = [(mm, [m for f in fans if (m := _matching_region(box, often, seldom, f, pixel))]) for box, mm in regions]
     matches = [(mm, *m[0]) for mm, m in found if m]
-    if len(matches) > 1 and side not in ('left', 'right') and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches):
-        raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, read_clip(..., sector='left') or sector='right'")
+    if (len(matches) > 1 and side not in ('left', 'right')
+            and min(m[1].sum() for m in matches) > .5*max(m[1].sum() for m in matches)):
+        raise ValueError(f"{what}: the header describes {len(matches)} pictures side by side: say which one is meant, "
+                         "read_clip(..., sector='left') or sector='right'")
     if matches:
-        mm, inside, k = matches[-1 if side == 'right' else 0] if side in ('left', 'right') else max(matches, key=lambda m: m[1].sum())
-        if k > 1: notes = [f'the header describes a screen {k} times this size: a pixel is {k} times the {mm[0]:.3f} mm it gives']
+        mm, inside, k = (matches[-1 if side == 'right' else 0] if side in ('left', 'right')
+                         else max(matches, key=lambda m: m[1].sum()))
+        if k > 1:
+            notes = [f'the header describes a screen {k} times this size: '
+                     f'a pixel is {k} times the {mm[0]:.3f} mm it gives']
         fan = _fitted_fan(often & inside, seldom & inside, mm)
         if fan: notes.append(_fan_note(fan))
         sector = inside if fan is None else fan.mask(shape) & inside
-        if sector.sum() < .3*inside.sum() or _box_share(sector, inside) < .5: sector = inside   # most of the picture is too dark to flicker: the header knows its size
+        if sector.sum() < .3*inside.sum() or _box_share(sector, inside) < .5: sector = inside   # too dark to flicker
         return sector, (mm[0]*k, mm[1]*k), notes
     fan = _chosen_fan(often, seldom, pixel, side, what)
     notes = [_fan_note(fan)]
-    if spacing: notes += [f'no ultrasound region fits; PixelSpacing is used: {spacing[0]:.3f} x {spacing[1]:.3f} mm a pixel']
-    elif regions: notes += ['the ultrasound region in the header is not where the sector is: its pixel size is not used']
+    if spacing:
+        notes += [f'no ultrasound region fits; PixelSpacing is used: {spacing[0]:.3f} x {spacing[1]:.3f} mm a pixel']
+    elif regions:
+        notes += ['the ultrasound region in the header is not where the sector is: its pixel size is not used']
     else: notes += ['the file does not say how large a pixel is: areas are in pixels, volumes relative']
     return fan.mask(shape), spacing, notes
 
@@ -421,16 +471,20 @@ def _one_grey(p):
     rgb = np.ascontiguousarray(p[..., :3])
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), rgb.max(-1) - rgb.min(-1)
 
+# %% ../nbs/00_data.ipynb #7e7d70db
 def _to_grey(pictures, what):
     "Grey frames (T, H, W), and which pixels are coloured in all of them: bool (H, W) or None"
     frames, chroma = [], None
     for p in pictures:
         grey, c = _one_grey(np.asarray(p))
         if frames and grey.shape != frames[0].shape:
-            raise ValueError(f'{what}: frame {len(frames)} is {grey.shape}, the first is {frames[0].shape}: all frames of a clip have one size')
+            raise ValueError(f'{what}: frame {len(frames)} is {grey.shape}, the first is {frames[0].shape}: '
+                             'all frames of a clip have one size')
         frames.append(grey)
         if c is not None: chroma = c if chroma is None else np.minimum(chroma, c)
-    if not frames: raise ValueError(f'{what}: no frame could be read: the file is damaged or not a video; copy it again or convert it to AVI')
+    if not frames:
+        raise ValueError(f'{what}: no frame could be read: the file is damaged or not a video; '
+                         'copy it again or convert it to AVI')
     return np.stack(frames), None if chroma is None else chroma > 40
 
 # %% ../nbs/00_data.ipynb #971261c1
@@ -460,7 +514,8 @@ def _ends_early(path):
         head = f.read(64)
         if head[:4] == b'RIFF': return int.from_bytes(head[4:8], 'little') + 8 > size
         if head[4:8] == b'ftyp': return any(end > size for _, _, end in _mp4_boxes(f, 0, size))
-        at = head.find(b'\x18\x53\x80\x67') + 4   # a Matroska segment; its size is a number of as many bytes as its first byte has leading zeros
+        # a Matroska segment; its size is a number of as many bytes as its first byte has leading zeros
+        at = head.find(b'\x18\x53\x80\x67') + 4
         if head[:4] != b'\x1a\x45\xdf\xa3' or at < 4: return False
         n = 9 - head[at].bit_length()
         told = int.from_bytes(head[at:at + n], 'big') & ((1 << 7*n) - 1)
@@ -471,7 +526,8 @@ def _no_rate(path):
     "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
     with open(path, 'rb') as f: head = f.read(4096)
     a, s = head.find(b'avih'), head.find(b'vids')
-    return head[:4] == b'RIFF' and min(a, s) > 0 and not int.from_bytes(head[a + 8:a + 12], 'little') and 0 in (int.from_bytes(head[s + k:s + k + 4], 'little') for k in (20, 24))
+    return (head[:4] == b'RIFF' and min(a, s) > 0 and not int.from_bytes(head[a + 8:a + 12], 'little')
+            and 0 in (int.from_bytes(head[s + k:s + k + 4], 'little') for k in (20, 24)))
 
 # %% ../nbs/00_data.ipynb #5966ec1a
 def _even_times(seconds, fps):
@@ -481,9 +537,12 @@ def _even_times(seconds, fps):
     if len(t) < 3 or not np.isfinite(t).all() or not (steps > 0).all(): return fps, None
     rate = (len(t) - 1)/(t[-1] - t[0])
     usual = np.median(steps)
-    if np.abs(steps - usual).max() < max(.2*usual, .0021): return (fps if fps > 0 and abs(fps/rate - 1) < .02 else rate), None   # stamps are often rounded to milliseconds
+    # stamps are often rounded to milliseconds
+    if np.abs(steps - usual).max() < max(.2*usual, .0021):
+        return (fps if fps > 0 and abs(fps/rate - 1) < .02 else rate), None
     return rate, t - t[0]
 
+# %% ../nbs/00_data.ipynb #5966ec1b
 def _uneven_note(times):
     "What to say of times that are not None, as a list"
     if times is None: return []
@@ -495,7 +554,8 @@ def _read_video(path):
     "RGB pictures, rate, times and shape of the pixels of a video file"
     cap, pictures, seconds, notes = cv2.VideoCapture(str(path)), [], [], []
     if not cap.isOpened():
-        raise ValueError(f'{path}: not a video that can be opened ({path.stat().st_size} bytes): copy it again, or convert it to AVI or MP4')
+        raise ValueError(f'{path}: not a video that can be opened ({path.stat().st_size} bytes): copy it again, '
+                         'or convert it to AVI or MP4')
     fps, promised, *sar = (cap.get(getattr(cv2, f'CAP_PROP_{p}')) for p in ('FPS', 'FRAME_COUNT', 'SAR_NUM', 'SAR_DEN'))
     while True:
         ok, p = cap.read()
@@ -508,9 +568,11 @@ def _read_video(path):
         pictures, seconds = pictures[:-1], seconds[:-1]
         notes.append(f'the file is cut short: {len(pictures)} of {promised:.0f} frames are whole; copy it again')
     elif len(pictures) < promised and not edited:
-        notes.append(f'the file is damaged: {len(pictures)} of {promised:.0f} frames can be read, so frame numbers may be off; copy it again')
+        notes.append(f'the file is damaged: {len(pictures)} of {promised:.0f} frames can be read, '
+                     'so frame numbers may be off; copy it again')
     fps, times = (np.nan, None) if _no_rate(path) else _even_times(seconds, fps if 0 < fps < 1000 else np.nan)
-    return _Source(pictures, fps if 0 < fps < 1000 else np.nan, notes, _uneven_note(times), times, aspect=sar[1]/sar[0] if min(sar) > 0 else 1.)
+    return _Source(pictures, fps if 0 < fps < 1000 else np.nan, notes, _uneven_note(times), times,
+                   aspect=sar[1]/sar[0] if min(sar) > 0 else 1.)
 
 # %% ../nbs/00_data.ipynb #d8e56153
 def _animation_times(ms):
@@ -520,7 +582,8 @@ def _animation_times(ms):
     if len(ms) < 2 or (ms[:-1] <= 0).any(): return once, np.nan, None
     step = np.median(ms[:-1])                      # what follows the last frame is a pause before the next round
     counts = np.maximum(1, np.rint(ms[:-1]/step))
-    if (np.abs(ms[:-1] - counts*step) <= np.maximum(10, .1*step)).all() and counts.sum() <= 10*len(ms):   # GIF counts in steps of 10 ms
+    # GIF counts in steps of 10 ms
+    if (np.abs(ms[:-1] - counts*step) <= np.maximum(10, .1*step)).all() and counts.sum() <= 10*len(ms):
         return [*counts.astype(int), 1], 1000*counts.sum()/ms[:-1].sum(), None
     times = np.concatenate([[0], np.cumsum(ms[:-1])])/1000
     return once, *_even_times(times, np.nan)
@@ -549,17 +612,22 @@ def _pages(path):
     "Number of pictures in a file"
     return cv2.imcount(str(path)) if path.suffix.lower() in ('.tif', '.tiff') else 1
 
+# %% ../nbs/00_data.ipynb #d2103017
 def _read_still(path):
     "The pages of a TIFF, the frames of an animated PNG; one picture is refused"
     if path.suffix.lower() == '.png':
         from PIL import Image
         with Image.open(path) as im:
             if getattr(im, 'n_frames', 1) > 1: return _read_animation(path)
-    if _pages(path) < 2: raise ValueError(f'{path}: one picture, and an ejection fraction needs a moving heart: give the video, or the folder of all its frames')
+    if _pages(path) < 2:
+        raise ValueError(f'{path}: one picture, and an ejection fraction needs a moving heart: '
+                         'give the video, or the folder of all its frames')
     ok, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if not ok or len(pages) < _pages(path): raise ValueError(f'{path}: {len(pages)} of {_pages(path)} pages can be read: it is damaged; copy it again')
+    if not ok or len(pages) < _pages(path):
+        raise ValueError(f'{path}: {len(pages)} of {_pages(path)} pages can be read: it is damaged; copy it again')
     return _Source(_stacked([p if p.ndim == 2 else p[..., ::-1] for p in pages]))
 
+# %% ../nbs/00_data.ipynb #d2103018
 def _stacked(pictures):
     "Pictures of more than 8 bits as one array, so that they are scaled together; others as they are"
     if all(p.dtype == np.uint8 for p in pictures) or len({p.shape for p in pictures}) > 1: return pictures
@@ -574,11 +642,17 @@ def _read_folder(path):
     stills.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r'(\d+)', p.name)])
     stacks = [p for p in stills if _pages(p) > 1]
     if len(stills) == 1 and stacks: return _read_still(stacks[0])
-    if stacks: raise ValueError(f'{path}: a folder of {len(stacks)} recordings of several pages each, not of frames: read them one by one, such as {stacks[0]}')
+    if stacks:
+        raise ValueError(f'{path}: a folder of {len(stacks)} recordings of several pages each, not of frames: '
+                         f'read them one by one, such as {stacks[0]}')
     pictures = [_imread(p) for p in stills]
     bad = [p.name for p, im in zip(stills, pictures) if im is None]
-    if bad: raise ValueError(f'{path}: {len(bad)} of {len(stills)} pictures cannot be read ({", ".join(bad[:5])}): remove or replace them')
-    if len({p.dtype for p in pictures}) > 1: raise ValueError(f'{path}: pictures of {" and ".join(sorted({str(p.dtype) for p in pictures}))}: all frames of a clip have one kind of grey levels')
+    if bad:
+        raise ValueError(f'{path}: {len(bad)} of {len(stills)} pictures cannot be read ({", ".join(bad[:5])}): '
+                         'remove or replace them')
+    if len({p.dtype for p in pictures}) > 1:
+        raise ValueError(f'{path}: pictures of {" and ".join(sorted({str(p.dtype) for p in pictures}))}: '
+                         'all frames of a clip have one kind of grey levels')
     return _Source(_stacked(pictures))
 
 # %% ../nbs/00_data.ipynb #418d7931
@@ -588,7 +662,8 @@ def _read_array(path):
     if isinstance(a, np.ndarray): return _Source(a)
     keys = [k for k in a.files if a[k].ndim >= 3]
     key = 'frames' if 'frames' in a.files else keys[0] if len(keys) == 1 else None
-    if key is None: raise ValueError(f'{path}: which of {", ".join(a.files)} is the clip? Save it under the name "frames"')
+    if key is None:
+        raise ValueError(f'{path}: which of {", ".join(a.files)} is the clip? Save it under the name "frames"')
     return _Source(a[key], float(a['fps']) if 'fps' in a.files else np.nan)
 
 # %% ../nbs/00_data.ipynb #4ad96e3b
@@ -598,9 +673,12 @@ def _as_uint8(a, what):
     if a.dtype == np.uint8: return a, []
     if a.dtype == bool: return a.astype(np.uint8)*255, []
     if a.dtype.kind not in 'uif': raise ValueError(f'{what}: frames are numbers, these are {a.dtype}')
-    if not np.isfinite(a).all(): raise ValueError(f'{what}: {int((~np.isfinite(a)).sum())} values are NaN or infinite: replace them first')
+    if not np.isfinite(a).all():
+        raise ValueError(f'{what}: {int((~np.isfinite(a)).sum())} values are NaN or infinite: replace them first')
     low, high = float(a.min()), float(a.max())
-    if low < 0: raise ValueError(f'{what}: grey levels go from 0 to 255 (or 0 to 1); these start at {low:.4g}: were they normalised? Undo it first')
+    if low < 0:
+        raise ValueError(f'{what}: grey levels go from 0 to 255 (or 0 to 1); these start at {low:.4g}: '
+                         'were they normalised? Undo it first')
     if a.dtype.kind == 'f' and high <= 1: return np.rint(a*255).astype(np.uint8), []
     if high <= 255: return np.rint(a).astype(np.uint8), []
     return np.rint(a*(255/high)).astype(np.uint8), [f'grey levels up to {high:.0f} were scaled to 0..255']
@@ -612,58 +690,78 @@ def _suffix(path):
     "Suffix of a path in small letters; '.nii.gz' is one"
     return '.nii.gz' if path.name.lower().endswith('.nii.gz') else path.suffix.lower()
 
+# %% ../nbs/00_data.ipynb #95d222c9
 def _whole_image(path, promised):
     "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing"
     import gzip, zlib
     size, packed = path.stat().st_size, _suffix(path) == '.nii.gz'
-    if promised > size*(1 if _suffix(path) == '.nii' else 1100) and _suffix(path) != '.mhd':   # nothing is packed more than 1,032 times
-        raise ValueError(f'{path}: its header promises {promised} bytes of pictures, the file has {size}: it is cut short or damaged; copy it again')
+    # nothing is packed more than 1,032 times
+    if promised > size*(1 if _suffix(path) == '.nii' else 1100) and _suffix(path) != '.mhd':
+        raise ValueError(f'{path}: its header promises {promised} bytes of pictures, the file has {size}: '
+                         'it is cut short or damaged; copy it again')
     if not packed: return
     try:
         with gzip.open(path) as f:
             while f.read(1 << 20): pass
-    except (EOFError, OSError, zlib.error) as e: raise ValueError(f'{path}: cannot be unpacked ({e}): it is cut short or damaged; copy it again') from None
+    except (EOFError, OSError, zlib.error) as e:
+        raise ValueError(f'{path}: cannot be unpacked ({e}): it is cut short or damaged; copy it again') from None
 
 # %% ../nbs/00_data.ipynb #3dd182ca
 def _open_image(path):
-    "Array as stored (rows before columns), number of its axes without colour, spacing (column first), seconds a frame or NaN"
+    ("Array as stored (rows before columns), number of its axes without colour, spacing (column first), "
+     "seconds a frame or NaN")
     import SimpleITK as sitk
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try: reader.ReadImageInformation()
-    except RuntimeError as e: raise ValueError(f'{path}: not a NIfTI or MetaImage file, or damaged ({str(e).strip().splitlines()[-1]}): copy it again') from None
+    except RuntimeError as e:
+        raise ValueError(f'{path}: not a NIfTI or MetaImage file, or damaged ({str(e).strip().splitlines()[-1]}): '
+                         'copy it again') from None
     bits = re.search('[0-9]+', sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()))
-    _whole_image(path, int(np.prod(reader.GetSize(), dtype=float))*reader.GetNumberOfComponents()*(int(bits[0]) if bits else 8)//8)
+    _whole_image(path, int(np.prod(reader.GetSize(), dtype=float))*reader.GetNumberOfComponents()
+                       *(int(bits[0]) if bits else 8)//8)
     try: a = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError: raise ValueError(f'{path}: its pictures cannot be read: a .mhd needs the .raw that it names beside it, whole; copy both again') from None
+    except RuntimeError:
+        raise ValueError(f'{path}: its pictures cannot be read: a .mhd needs the .raw that it names beside it, whole; '
+                         'copy both again') from None
     spacing, axes = reader.GetSpacing(), reader.GetDimension()
-    timed = axes > 3 and reader.HasMetaDataKey('xyzt_units') and int(reader.GetMetaData('xyzt_units')) & 56 in (8, 16, 24)   # s, ms, us
+    timed = (axes > 3 and reader.HasMetaDataKey('xyzt_units')
+             and int(reader.GetMetaData('xyzt_units')) & 56 in (8, 16, 24))   # s, ms, us
     return a, axes, spacing, spacing[3] if timed else np.nan
 
 # %% ../nbs/00_data.ipynb #a9d3049b
 def read_image(
     path, # a NIfTI (.nii, .nii.gz) or MetaImage (.mhd with its .raw, .mha) file
     labels:bool=False, # True: a label map, whose numbers are kept as they are
-) -> tuple: # array (T, H, W), uint8 or the labels' integers, T = 1 for one picture; (row, column) size of a pixel in mm or None; frames a second or NaN
+) -> tuple: # array (T, H, W), uint8 or integer labels; (row, column) mm of a pixel or None; frames a second or NaN
     "One file of medical imaging as time, rows and columns, in the order in which its pixels are stored"
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such file: check the path')
     a, axes, spacing, step = _open_image(path)
     if sum(n > 1 for n in a.shape[:axes - 2]) > 1:
-        raise ValueError(f'{path}: {axes} axes ({" x ".join(map(str, a.shape[axes - 1::-1]))}): a volume that moves; a clip has columns, rows and time: choose one plane')
+        raise ValueError(f'{path}: {axes} axes ({" x ".join(map(str, a.shape[axes - 1::-1]))}): a volume that moves; '
+                         'a clip has columns, rows and time: choose one plane')
     a, size = a.reshape(-1, *a.shape[axes - 2:]), tuple(float(f'{v:.6g}') for v in spacing[1::-1])
     if not labels: a = _as_uint8(a, str(path))[0]
     elif a.dtype.kind == 'f':
-        if not (np.isfinite(a).all() and (a == np.rint(a)).all()): raise ValueError(f'{path}: a label map holds whole numbers, these are not: is it the picture?')
+        if not (np.isfinite(a).all() and (a == np.rint(a)).all()):
+            raise ValueError(f'{path}: a label map holds whole numbers, these are not: is it the picture?')
         a = a.astype(int)
-    return a, None if size == (1., 1.) else size, 1/step if step > 0 and 1/step < 1000 else np.nan   # 1 x 1 is what is written where nobody knew
+    # 1 x 1 is what is written where nobody knew
+    return a, None if size == (1., 1.) else size, 1/step if step > 0 and 1/step < 1000 else np.nan
 
 # %% ../nbs/00_data.ipynb #3eb39c44
 def _read_medical(path):
     "Frames, rate and size of a pixel of a NIfTI or MetaImage file; a label map is refused"
     a, pixel_mm, fps = read_image(path)
-    if a.max() < 16 and len(np.unique(a)) < 9: raise ValueError(f'{path}: holds only the numbers {", ".join(map(str, np.unique(a)))}: a label map, not pictures; `read_image(path, labels=True)` reads it')
-    return _Source(a, fps, info=[] if pixel_mm else ['a pixel of exactly 1 x 1 mm is what is written where nobody knew: it is not used; pass `pixel_mm` if it is true'], pixel_mm=pixel_mm)
+    if a.max() < 16 and len(np.unique(a)) < 9:
+        raise ValueError(f'{path}: holds only the numbers {", ".join(map(str, np.unique(a)))}: a label map, '
+                         'not pictures; `read_image(path, labels=True)` reads it')
+    return _Source(
+        a, fps, info=[] if pixel_mm else [
+            'a pixel of exactly 1 x 1 mm is what is written where nobody knew: it is not used; '
+            'pass `pixel_mm` if it is true'],
+        pixel_mm=pixel_mm)
 
 # %% ../nbs/00_data.ipynb #074f0b4e
 def _vector(v): return [float(x) for x in (v if hasattr(v, '__len__') and not isinstance(v, str) else [v])]
@@ -671,29 +769,37 @@ def _vector(v): return [float(x) for x in (v if hasattr(v, '__len__') and not is
 def _dicom_rates(ds, n):
     "Frames a second, and times or None, by each attribute of a DICOM data set that tells them in a believable way"
     rates = {}
-    for key, rate in (('FrameTime', lambda v: 1000/float(v)), ('CineRate', float), ('EffectiveDuration', lambda v: n/float(v))):
+    for key, rate in (('FrameTime', lambda v: 1000/float(v)), ('CineRate', float),
+                      ('EffectiveDuration', lambda v: n/float(v))):
         try: fps = rate(ds.get(key))
         except (TypeError, ValueError, ZeroDivisionError): continue
         if 0 < fps < 1000: rates[key] = fps, None
     try: steps = np.array(_vector(ds.get('FrameTimeVector')))/1000
     except (TypeError, ValueError): return rates
     steps = steps[1:] if len(steps) >= n else steps   # the first number belongs to no gap between frames
-    if len(steps) == n - 1 and n > 1 and (steps > 0).all(): rates['FrameTimeVector'] = _even_times(np.concatenate([[0], np.cumsum(steps)]), np.nan) if n > 2 else (1/steps[0], None)
+    if len(steps) == n - 1 and n > 1 and (steps > 0).all():
+        rates['FrameTimeVector'] = (
+            _even_times(np.concatenate([[0], np.cumsum(steps)]), np.nan) if n > 2 else (1/steps[0], None))
     return {k: v for k, v in rates.items() if 0 < v[0] < 1000}
 
 # %% ../nbs/00_data.ipynb #c1a1e005
 def _dicom_fps(ds, n):
     "Frames a second (NaN where a DICOM data set does not say), times (None where evenly spaced) and notes"
     rates, notes = _dicom_rates(ds, n), []
-    pointed = {0x00181063: 'FrameTime', 0x00181065: 'FrameTimeVector'}.get(int(ds.get('FrameIncrementPointer') or 0)) if not isinstance(ds.get('FrameIncrementPointer'), (list, tuple)) else None
+    pointed = ({0x00181063: 'FrameTime', 0x00181065: 'FrameTimeVector'}.get(int(ds.get('FrameIncrementPointer') or 0))
+               if not isinstance(ds.get('FrameIncrementPointer'), (list, tuple)) else None)
     order = [k for k in (pointed, 'FrameTimeVector', 'FrameTime', 'CineRate', 'EffectiveDuration') if k in rates]
     if not order:
         shown = ds.get('RecommendedDisplayFrameRate')
-        return np.nan, None, [f'the header gives only the rate at which to show it ({shown} a second), which need not be that of the recording: it is not used'] if shown else []
+        return np.nan, None, [f'the header gives only the rate at which to show it ({shown} a second), '
+                              'which need not be that of the recording: it is not used'] if shown else []
     fps, times = rates[order[0]]
     notes += _uneven_note(times)
-    others = [k for k in order[1:] if k in ('FrameTime', 'CineRate', 'FrameTimeVector') and abs(rates[k][0]/fps - 1) > .1]
-    if others: notes.append(f'{order[0]} says {fps:.4g} frames a second, {others[0]} {rates[others[0]][0]:.4g}: the first is used')
+    others = [k for k in order[1:] if k in ('FrameTime', 'CineRate', 'FrameTimeVector')
+              and abs(rates[k][0]/fps - 1) > .1]
+    if others:
+        notes.append(f'{order[0]} says {fps:.4g} frames a second, {others[0]} {rates[others[0]][0]:.4g}: '
+                     'the first is used')
     return fps, times, notes
 
 # %% ../nbs/00_data.ipynb #70602c93
@@ -706,11 +812,13 @@ def _dicom_dataset(path):
     try: ds = pydicom.dcmread(path, force=True)
     except Exception: ds = {}
     if not len(ds) or not {'Rows', 'Columns', 'PixelData'} <= {e.keyword for e in ds}:
-        raise ValueError(f'{path}: not a DICOM file (nor a video, GIF or array known by its suffix): check what was copied') from None
+        raise ValueError(f'{path}: not a DICOM file (nor a video, GIF or array known by its suffix): '
+                         'check what was copied') from None
     if 'TransferSyntaxUID' not in ds.file_meta:
         from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
         implicit, little = ds.original_encoding
-        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        ds.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
     return ds
 
 def _video_in_dicom(ds):
@@ -726,9 +834,12 @@ def _video_in_dicom(ds):
 def _really_rgb(ds):
     "Whether an uncompressed picture that is called YBR holds RGB: tissue is grey, so its three colours are alike"
     n = ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3
-    if ds.file_meta.TransferSyntaxUID.is_compressed or not str(ds.PhotometricInterpretation).startswith('YBR_FULL') or ds.BitsAllocated != 8 or len(ds.PixelData) < n: return False
+    if (ds.file_meta.TransferSyntaxUID.is_compressed or not str(ds.PhotometricInterpretation).startswith('YBR_FULL')
+            or ds.BitsAllocated != 8 or len(ds.PixelData) < n):
+        return False
     a = np.frombuffer(ds.PixelData, np.uint8, n).astype(np.int16)
-    a = a.reshape(-1, 3) if not ds.get('PlanarConfiguration') else a.reshape(-1, 3, ds.Rows*ds.Columns).swapaxes(1, 2).reshape(-1, 3)
+    a = (a.reshape(-1, 3) if not ds.get('PlanarConfiguration')
+         else a.reshape(-1, 3, ds.Rows*ds.Columns).swapaxes(1, 2).reshape(-1, 3))
     return np.abs(a[:, 1:] - a[:, :1]).mean() < np.abs(a[:, 1:] - 128).mean()   # chroma rests at 128
 
 # %% ../nbs/00_data.ipynb #1afd753f
@@ -738,20 +849,27 @@ def _dicom_pixels(ds, path):
     syntax = ds.file_meta.TransferSyntaxUID
     if 'MPEG' in syntax.name or 'HEVC' in syntax.name: return _video_in_dicom(ds)
     if _really_rgb(ds): ds.PhotometricInterpretation = 'RGB'
-    elif not syntax.is_compressed and ds.PhotometricInterpretation == 'YBR_FULL_422' and len(ds.PixelData) >= ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3: ds.PhotometricInterpretation = 'YBR_FULL'
-    plugin = 'pylibjpeg-openjpeg' if '2000' in syntax.name else 'pylibjpeg-rle' if 'RLE' in syntax.name else 'pylibjpeg-libjpeg'
+    elif (not syntax.is_compressed and ds.PhotometricInterpretation == 'YBR_FULL_422'
+          and len(ds.PixelData) >= ds.Rows*ds.Columns*int(ds.get('NumberOfFrames') or 1)*3):
+        ds.PhotometricInterpretation = 'YBR_FULL'
+    plugin = ('pylibjpeg-openjpeg' if '2000' in syntax.name
+              else 'pylibjpeg-rle' if 'RLE' in syntax.name else 'pylibjpeg-libjpeg')
     try: a = ds.pixel_array
     except Exception as e:
-        raise ValueError(f'{path}: its pictures cannot be decoded ({e}): is the file whole? {syntax.name} may need `pip install pylibjpeg {plugin}`') from e
+        raise ValueError(f'{path}: its pictures cannot be decoded ({e}): is the file whole? '
+                         f'{syntax.name} may need `pip install pylibjpeg {plugin}`') from e
     if ds.PhotometricInterpretation == 'PALETTE COLOR': a = apply_color_lut(a, ds)
     if ds.PhotometricInterpretation == 'MONOCHROME1': a = a.max() - a
     return a[None] if a.ndim == 2 or (a.ndim == 3 and ds.SamplesPerPixel == 3) else a
 
+# %% ../nbs/00_data.ipynb #1afd7540
 def _read_dicom(path):
     "Pictures, rate and header of a DICOM cine"
     ds = _dicom_dataset(path)
     if 'DirectoryRecordSequence' in ds: return _read_dicom_folder(path.parent, _directory_files(ds, path))
-    if 'PixelData' not in ds: raise ValueError(f'{path}: no pictures in this DICOM file: it is cut short, or a report and not a cine; copy or choose again')
+    if 'PixelData' not in ds:
+        raise ValueError(f'{path}: no pictures in this DICOM file: it is cut short, or a report and not a cine; '
+                         'copy or choose again')
     a = _dicom_pixels(ds, path)
     fps, times, notes = _dicom_fps(ds, len(a))
     return _Source(a, fps, [], notes, times, header=ds, aspect=1. if _tissue_regions(ds) else _said_size(ds)[1])
@@ -759,8 +877,10 @@ def _read_dicom(path):
 # %% ../nbs/00_data.ipynb #48d194c6
 def _directory_files(ds, path):
     "Files that a DICOMDIR lists"
-    listed = [path.parent.joinpath(*_names) for r in ds.DirectoryRecordSequence if (_names := r.get('ReferencedFileID')) and not isinstance(_names, str)]
-    listed += [path.parent/r.ReferencedFileID for r in ds.DirectoryRecordSequence if isinstance(r.get('ReferencedFileID'), str)]
+    listed = [path.parent.joinpath(*_names) for r in ds.DirectoryRecordSequence
+              if (_names := r.get('ReferencedFileID')) and not isinstance(_names, str)]
+    listed += [path.parent/r.ReferencedFileID for r in ds.DirectoryRecordSequence
+               if isinstance(r.get('ReferencedFileID'), str)]
     return [p for p in listed if p.is_file()]
 
 def _dicom_headers(files):
@@ -786,21 +906,31 @@ def _read_dicom_folder(path, files):
     frames = [s for s in series.values() if len(s) > 1]
     if len(cines) == 1 and len(found) == 1: return _read_dicom(cines[0])
     if len(frames) == 1 and not cines and len(found) == len(frames[0]): return _frames_of_series(frames[0])
-    others = [*(p.name for p in cines), *(p.name for p in files if p.suffix.lower() in VIDEOS | IMAGES | {'.gif', '.dcm', '.npy', '.npz'} and p not in cines)]
-    if others or len(frames) > 1: raise ValueError(f'{path}: a folder of {max(len(others), len(frames))} recordings, not of frames: read them one by one, such as {path/sorted(others)[0] if others else frames[0][0][0]}; or put the frames of each into a folder of its own')
+    others = [*(p.name for p in cines),
+              *(p.name for p in files if p.suffix.lower() in VIDEOS | IMAGES | {'.gif', '.dcm', '.npy', '.npz'}
+                and p not in cines)]
+    if others or len(frames) > 1:
+        raise ValueError(f'{path}: a folder of {max(len(others), len(frames))} recordings, not of frames: '
+                         f'read them one by one, such as {path/sorted(others)[0] if others else frames[0][0][0]}; '
+                         'or put the frames of each into a folder of its own')
     raise ValueError(f'{path}: no pictures in this folder (looked for {", ".join(sorted(STILLS))} and DICOM)')
 
+# %% ../nbs/00_data.ipynb #c1a1e00b
 def _frames_of_series(series):
     "A recording of one DICOM file a frame, in order"
-    key = next((k for k in ('InstanceNumber', 'TemporalPositionIdentifier', 'TriggerTime', 'ContentTime') if len({ds.get(k) for _, ds in series} - {None}) == len(series)), None)
-    if key is None: raise ValueError(f'{series[0][0].parent}: {len(series)} DICOM frames without an order (InstanceNumber is missing or repeats): name them in order and export them as pictures')
+    key = next((k for k in ('InstanceNumber', 'TemporalPositionIdentifier', 'TriggerTime', 'ContentTime')
+                if len({ds.get(k) for _, ds in series} - {None}) == len(series)), None)
+    if key is None:
+        raise ValueError(f'{series[0][0].parent}: {len(series)} DICOM frames without an order '
+                         '(InstanceNumber is missing or repeats): name them in order and export them as pictures')
     series = sorted(series, key=lambda s: float(s[1].get(key)))
     whole = [_dicom_dataset(p) for p, _ in series]
     a = np.concatenate([_dicom_pixels(ds, p) for ds, (p, _) in zip(whole, series)])
     fps, times, notes = _dicom_fps(whole[0], len(a))
     moments = [ds.get('TriggerTime') for ds in whole]
     if not fps > 0 and None not in moments: fps, times = _even_times(np.array(moments, float)/1000, np.nan)
-    return _Source(a, fps, [], notes, times, header=whole[0], aspect=1. if _tissue_regions(whole[0]) else _said_size(whole[0])[1])
+    return _Source(a, fps, [], notes, times, header=whole[0],
+                   aspect=1. if _tissue_regions(whole[0]) else _said_size(whole[0])[1])
 
 # %% ../nbs/00_data.ipynb #7db9a8ce
 def _open_source(source, name):
@@ -809,33 +939,43 @@ def _open_source(source, name):
     if not isinstance(source, (str, os.PathLike)): return _Source(np.asarray(source), name=name or 'clip')
     path = Path(source).expanduser()
     if not path.exists(): raise FileNotFoundError(f'{path}: no such file or folder: check the path')
-    if path.is_file() and not path.stat().st_size: raise ValueError(f'{path}: the file is empty (0 bytes): copy it again')
-    kinds = {**dict.fromkeys(VIDEOS, _read_video), **dict.fromkeys(STILLS, _read_still), **dict.fromkeys(IMAGES, _read_medical),
-             '.gif': _read_animation, '.webp': _read_animation, '.apng': _read_animation, '.npy': _read_array, '.npz': _read_array}
+    if path.is_file() and not path.stat().st_size:
+        raise ValueError(f'{path}: the file is empty (0 bytes): copy it again')
+    kinds = {**dict.fromkeys(VIDEOS, _read_video), **dict.fromkeys(STILLS, _read_still),
+             **dict.fromkeys(IMAGES, _read_medical),
+             '.gif': _read_animation, '.webp': _read_animation, '.apng': _read_animation,
+             '.npy': _read_array, '.npz': _read_array}
     reader = _read_folder if path.is_dir() else kinds.get(_suffix(path), _read_dicom)
     try: found = reader(path)
     except (MemoryError, ImportError): raise
     except Exception as e:
         if str(e).startswith(str(path)): raise
-        raise ValueError(f'{path}: cannot be read ({e}): it is damaged or not what its suffix says; copy it again') from e
+        raise ValueError(f'{path}: cannot be read ({e}): it is damaged or not what its suffix says; '
+                         'copy it again') from e
     return replace(found, path=path, name=name or re.sub(r'\.nii$', '', path.stem), notes=list(found.notes))
 
 # %% ../nbs/00_data.ipynb #axes0001
 def _time_first(a, what):
     "An array as (T, H, W) or (T, H, W, colours), where only one reading of its axes is possible"
-    if a.ndim == 3 and a.shape[-1] in (3, 4): raise ValueError(f'{what}: one colour picture {a.shape}; a clip has axes (T, H, W) or (T, H, W, 3)')
+    if a.ndim == 3 and a.shape[-1] in (3, 4):
+        raise ValueError(f'{what}: one colour picture {a.shape}; a clip has axes (T, H, W) or (T, H, W, 3)')
     if a.ndim == 5 and 1 in a.shape[:2]: a = a[0] if a.shape[0] == 1 else a[:, 0]   # a batch of one, or one channel
     if a.ndim == 4:
         last, first, batch = (a.shape[i] in sizes for i, sizes in ((-1, (1, 2, 3, 4)), (1, (1, 3)), (0, (1, 3))))
         if last + first + batch != 1 and not last:
-            raise ValueError(f'{what}: which axis of {a.shape} is time, which is colour? Give (T, H, W) or (T, H, W, 3): `np.moveaxis(a, i, 0)` puts axis i first, `a[i]` takes one of several clips')
+            raise ValueError(f'{what}: which axis of {a.shape} is time, which is colour? '
+                             'Give (T, H, W) or (T, H, W, 3): '
+                             '`np.moveaxis(a, i, 0)` puts axis i first, `a[i]` takes one of several clips')
         if last: return a
         return a[0] if a.shape[0] == 1 and not first else np.moveaxis(a, 1 if first else 0, -1)
     if a.ndim != 3: raise ValueError(f'{what}: a clip has axes (T, H, W) or (T, H, W, 3), this array is {a.shape}')
     h, w, t = a.shape
-    if h == w != t or max(w, t) > 2*min(w, t) and max(h, w) <= 2*min(h, w):   # as they stand, pictures of w x t would be strips
-        raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): `a.transpose(2, 0, 1)` puts time first, `a.transpose(2, 1, 0)` also turns (x, y) '
-                         f'into rows and columns; if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
+    # as they stand, pictures of w x t would be strips
+    if h == w != t or max(w, t) > 2*min(w, t) and max(h, w) <= 2*min(h, w):
+        raise ValueError(f'{what}: axes {a.shape} look like (H, W, T), and a clip has (T, H, W): '
+                         '`a.transpose(2, 0, 1)` puts time first, '
+                         '`a.transpose(2, 1, 0)` also turns (x, y) into rows and columns; '
+                         f'if it is {h} frames of {w}x{t}, pass `Clip(a, fps)`')
     return a
 
 # %% ../nbs/00_data.ipynb #8ca03ed3
@@ -845,32 +985,37 @@ def _sound_frames(pictures, notes, what):
         pictures, more = _as_uint8(_time_first(pictures, what), what)
         notes = notes + more
     frames, coloured = _to_grey(pictures, what)
-    if frames.max() == frames.min(): notes = notes + [f'every pixel of every frame is {frames.max()}: there is nothing to measure']
+    if frames.max() == frames.min():
+        notes = notes + [f'every pixel of every frame is {frames.max()}: there is nothing to measure']
     elif len(frames) > 1 and (frames == frames[0]).all(): notes = notes + ['all frames are the same: nothing moves']
     for n in notes: warnings.warn(f'{what}: {n}', stacklevel=3)
     return frames, coloured, notes
 
 # %% ../nbs/00_data.ipynb #a2f5e506
 def read_clip(
-    source, # path of a video, GIF, DICOM, NIfTI, MetaImage, TIFF, .npy or .npz file or of a folder of frames; or an array or tensor (T, H, W[, 3])
+    source, # a video, GIF, DICOM, NIfTI, MetaImage, TIFF, .npy, .npz or folder of frames; or an array (T, H, W[, 3])
     fps:float=None, # frames a second, where you know better than the file
     name:str=None, # default: the file's name without suffix
-    sector='auto', # 'auto': find it where the source is a scanner's screen; True: find it; 'left' or 'right': of two pictures; False: leave the frame as it is; or a bool (H, W)
+    sector='auto', # 'auto': find it on a screen; True: find it; 'left', 'right': of two; False: all of it; bool (H, W)
     pixel_mm:tuple=None, # (row, column) size of a pixel in mm, where you know better than the file
 ) -> Clip: # grey, a screen cropped to its sector
     "Read an ultrasound recording, whatever it comes in"
     if isinstance(source, Clip): return source
     s = _open_source(source, name)
     frames, coloured, notes = _sound_frames(s.pictures, list(s.notes), str(s.path or s.name))
-    if s.path and len(frames) == 1: raise ValueError(f'{s.path}: one frame only: an ejection fraction needs a moving heart')
+    if s.path and len(frames) == 1:
+        raise ValueError(f'{s.path}: one frame only: an ejection fraction needs a moving heart')
     rate, times = (s.fps, s.times) if fps is None else (float(fps), None)
     notes = notes + list(s.info)
-    if not rate > 0: rate, notes = np.nan, notes + ['the frame rate is unknown: times are in frames; pass `fps` if you know it']
+    if not rate > 0:
+        rate, notes = np.nan, notes + ['the frame rate is unknown: times are in frames; pass `fps` if you know it']
     clip = Clip(frames, float(rate), s.name, pixel_mm=pixel_mm or s.pixel_mm, notes=tuple(notes), times=times)
     screen = s.header is not None or (s.path is not None and frames.shape[1] != frames.shape[2])
-    if pixel_mm is None and abs(s.aspect - 1) > .02 and .2 < s.aspect < 5: clip, coloured = _squared_pixels(clip, coloured, s.aspect)
+    if pixel_mm is None and abs(s.aspect - 1) > .02 and .2 < s.aspect < 5:
+        clip, coloured = _squared_pixels(clip, coloured, s.aspect)
     if isinstance(sector, np.ndarray): clip = _cut_screen(clip, coloured, sector.astype(bool))
-    elif sector in (True, 'left', 'right') or (sector == 'auto' and screen and frames.max() > frames.min()): clip = _cut_screen(clip, coloured, sector, s.header, str(s.path or s.name))
+    elif sector in (True, 'left', 'right') or (sector == 'auto' and screen and frames.max() > frames.min()):
+        clip = _cut_screen(clip, coloured, sector, s.header, str(s.path or s.name))
     elif s.header is not None: clip = replace(clip, pixel_mm=_header_size(s.header))
     return clip if pixel_mm is None else replace(clip, pixel_mm=tuple(map(float, pixel_mm)))
 
@@ -885,8 +1030,10 @@ def _squared_pixels(clip, coloured, aspect):
     h, w = clip.shape[1:]
     h, w = (round(h*aspect), w) if aspect > 1 else (h, round(w/aspect))
     frames = np.stack([cv2.resize(f, (w, h), interpolation=cv2.INTER_LINEAR) for f in clip.frames])
-    if coloured is not None: coloured = cv2.resize(coloured.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
-    note = f'pixels are {aspect:.3g} times as high as wide: pictures were drawn out from {clip.shape[1]}x{clip.shape[2]} to {h}x{w}'
+    if coloured is not None:
+        coloured = cv2.resize(coloured.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
+    note = (f'pixels are {aspect:.3g} times as high as wide: '
+            f'pictures were drawn out from {clip.shape[1]}x{clip.shape[2]} to {h}x{w}')
     return replace(clip, frames=frames, notes=(*clip.notes, note)), coloured
 
 # %% ../nbs/00_data.ipynb #c1a1e008
@@ -906,7 +1053,9 @@ def _cut_screen(clip, coloured, sector, ds=None, what='clip'):
         label = cv2.dilate(coloured.astype(np.uint8), np.ones((3, 3))) > 0
         frames = np.where(label, 0, frames).astype(np.uint8)
     t, b, l, r = _box(found)
-    notes = [*clip.notes, *notes, f'sector found in rows {t} to {b - 1}, columns {l} to {r - 1} of {frames.shape[1]}x{frames.shape[2]}; all else is blanked']
+    notes = [*clip.notes, *notes,
+             f'sector found in rows {t} to {b - 1}, columns {l} to {r - 1} of {frames.shape[1]}x{frames.shape[2]}; '
+             'all else is blanked']
     return crop_to_sector(replace(clip, frames=frames, pixel_mm=pixel_mm, notes=tuple(notes)), found)
 
 # %% ../nbs/00_data.ipynb #240cdb7b
@@ -967,7 +1116,8 @@ def whole_file(
         os.replace(tmp, path)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(e.errno, f'no room left on the disk for {path.name}: free some and run the same call again, what is finished is kept', str(path)) from e
+            raise OSError(e.errno, f'no room left on the disk for {path.name}: '
+                                   'free some and run the same call again, what is finished is kept', str(path)) from e
         raise
     finally:
         try: tmp.unlink(missing_ok=True)
@@ -982,12 +1132,15 @@ def claim_folder(
     "A folder for work that may be stopped and gone on with; refused where its files are somebody else's"
     path, wanted = Path(path), json.loads(json.dumps(dict(holds=holds, **settings)))
     note = path/'echomotion.json'
-    if path.exists() and not path.is_dir(): raise FileExistsError(f'{path}: is a file, and a folder is needed; choose another')
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f'{path}: is a file, and a folder is needed; choose another')
     if note.exists():
         found = json.loads(note.read_text(encoding='utf-8'))
-        differs = [f'{k}={found.get(k)} there, {k}={wanted.get(k)} now' for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
+        differs = [f'{k}={found.get(k)} there, {k}={wanted.get(k)} now' for k in {**found, **wanted}
+                   if found.get(k) != wanted.get(k)]
         if not differs: return path
-        raise FileExistsError(f"{path}: holds results of other settings ({'; '.join(differs)}); choose another folder, or remove it")
+        raise FileExistsError(f"{path}: holds results of other settings ({'; '.join(differs)}); "
+                              "choose another folder, or remove it")
     if path.exists() and any(not p.name.startswith('.') for p in path.iterdir()):
         raise FileExistsError(f'{path}: holds files without the note {note.name} that would say they are of this work, '
                               'and nothing is overwritten; choose another folder')
@@ -1002,7 +1155,8 @@ def picture_bytes(
 ) -> bytes: # the compressed picture
     "A picture as the bytes of a file"
     options = dict(png=[], webp=[cv2.IMWRITE_WEBP_QUALITY, quality],
-                   jpeg=[cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+                   jpeg=[cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     return cv2.imencode(f'.{kind}', np.ascontiguousarray(bgr), options[kind])[1].tobytes()
 
@@ -1021,7 +1175,8 @@ def write_avi(
     fps:float=50, # frames a second
 ) -> Path: # the file
     "Write a Motion-JPEG AVI as EchoNet-Dynamic's are"
-    if frames.dtype != np.uint8 or frames.ndim != 3: raise ValueError(f'{path}: frames are uint8 (T, H, W), these are {frames.dtype} {frames.shape}')
+    if frames.dtype != np.uint8 or frames.ndim != 3:
+        raise ValueError(f'{path}: frames are uint8 (T, H, W), these are {frames.dtype} {frames.shape}')
     path, (t, h, w) = Path(path), frames.shape
     with whole_file(path) as tmp:
         out = cv2.VideoWriter(str(tmp), cv2.VideoWriter_fourcc(*'MJPG'), float(fps), (w, h))
@@ -1077,9 +1232,12 @@ def as_mask(
     if a.dtype.kind not in 'uif': raise ValueError(f'{what}: a mask is bool or 0 and 1, this is {a.dtype}')
     if not ((a == 0) | (a == 1)).all() and not ((a == 0) | (a == 255)).all():
         values = np.unique(a)
-        if values.dtype.kind == 'f' and (values != np.rint(values)).any(): raise ValueError(f'{what} hold values such as {values[values != np.rint(values)][0]:.3g}: compare probabilities with a threshold first (p >= 0.5)')
+        if values.dtype.kind == 'f' and (values != np.rint(values)).any():
+            raise ValueError(f'{what} hold values such as {values[values != np.rint(values)][0]:.3g}: '
+                             'compare probabilities with a threshold first (p >= 0.5)')
         shown = ', '.join(f'{v:g}' for v in values[:8]) + ', ...'*(len(values) > 8)
-        raise ValueError(f'{what} hold the values {shown}: a label map, not a mask; choose the cavity first, such as `labels == 1`')
+        raise ValueError(f'{what} hold the values {shown}: a label map, not a mask; '
+                         'choose the cavity first, such as `labels == 1`')
     return a > 0
 
 # %% ../nbs/00_data.ipynb #73885ffa
@@ -1145,7 +1303,8 @@ def write_echonet_csv(
 ) -> Path: # the folder
     "Write FileList.csv and VolumeTracings.csv as EchoNet-Dynamic has them"
     path, clips = Path(path), clips if 'FileName' in clips else clips.rename_axis('FileName').reset_index()
-    rows = [(f'{name}.avi', *line, frame) for name, t in tracings.items() for frame, lines in t.items() for line in np.round(lines, 4)]
+    rows = [(f'{name}.avi', *line, frame)
+            for name, t in tracings.items() for frame, lines in t.items() for line in np.round(lines, 4)]
     with whole_file(path/'VolumeTracings.csv') as tmp:
         pd.DataFrame(rows, columns=['FileName', 'X1', 'Y1', 'X2', 'Y2', 'Frame']).to_csv(tmp, index=False)
     with whole_file(path/'FileList.csv') as tmp: clips[[c for c in _columns if c in clips]].to_csv(tmp, index=False)
@@ -1162,7 +1321,7 @@ def _polygon_area(points):
 class EchoNet:
     "A folder in the layout of EchoNet-Dynamic: what can be used of it"
     path: Path             # the folder
-    clips: pd.DataFrame    # a row a clip, indexed by name: EF ESV EDV FrameHeight FrameWidth FPS NumberOfFrames Split video
+    clips: pd.DataFrame    # a row a clip by name: EF ESV EDV FrameHeight FrameWidth FPS NumberOfFrames Split video
     tracings: dict         # name -> {frame: float (n, 4)}
     skipped: tuple = ()    # (name, reason) of what was left out
 
@@ -1170,14 +1329,17 @@ class EchoNet:
 
     def __repr__(self):
         n = self.clips.Split.value_counts()
-        return f'{self.path.name}: {len(self)} clips ({", ".join(f"{s} {n[s]}" for s in ("TRAIN", "VAL", "TEST") if s in n)}), {len(self.tracings)} traced'
+        return (f'{self.path.name}: {len(self)} clips '
+                f'({", ".join(f"{s} {n[s]}" for s in ("TRAIN", "VAL", "TEST") if s in n)}), '
+                f'{len(self.tracings)} traced')
 
     def _why(self, name): return next((f' ({why})' for n, why in self.skipped if n == name), '')
 
     def _row(self, name):
         if name in self.clips.index: return self.clips.loc[name]
         near = get_close_matches(str(name), map(str, self.clips.index), 1)
-        raise KeyError(f'{self.path}: no clip {name!r}' + (self._why(name) or (f': did you mean {near[0]!r}?' if near else '')))
+        raise KeyError(f'{self.path}: no clip {name!r}'
+                       + (self._why(name) or (f': did you mean {near[0]!r}?' if near else '')))
 
     def names(self, split=None):
         "Names of the clips of a split ('TRAIN', 'VAL' or 'TEST'; None: of all)"
@@ -1215,7 +1377,8 @@ def mask(self:EchoNet,
     traced, row = _traced(self, name), self._row(name)
     if frame not in traced: raise KeyError(f'{name}: frame {frame} is not traced; {", ".join(map(str, traced))} are')
     known = row.FrameHeight > 0 and row.FrameWidth > 0
-    return tracing_to_mask(traced[frame], (int(row.FrameHeight), int(row.FrameWidth)) if known else self.clip(name).shape[1:])
+    return tracing_to_mask(traced[frame],
+                           (int(row.FrameHeight), int(row.FrameWidth)) if known else self.clip(name).shape[1:])
 
 # %% ../nbs/00_data.ipynb #b83626c0
 @patch
@@ -1253,21 +1416,28 @@ def _decimal_points(df):
     for c in df.columns:
         if c == 'FileName' or df[c].dtype.kind in 'uifb': continue
         text = df[c].dropna().astype(str).str.strip()
-        if len(text) and text.str.fullmatch(r'-?\d+,\d+|-?\d+').all(): df[c] = pd.to_numeric(df[c].astype(str).str.strip().str.replace(',', '.'), errors='coerce')
+        if len(text) and text.str.fullmatch(r'-?\d+,\d+|-?\d+').all():
+            df[c] = pd.to_numeric(df[c].astype(str).str.strip().str.replace(',', '.'), errors='coerce')
     return df
 
+# %% ../nbs/00_data.ipynb #231dd3da
 def _read_table(path, needed, what):
     "A CSV with the columns it needs, or an error that says which is missing and what it may be called"
     if not path.exists():
         deeper = sorted(path.parent.glob(f'*/{path.name}')) if path.parent.is_dir() else []
-        raise FileNotFoundError(f'{path}: missing. {what}' + (f' There is one in {" and in ".join(str(p.parent) for p in deeper[:3])}: pass that folder.' if deeper else ''))
+        raise FileNotFoundError(f'{path}: missing. {what}'
+                                + (f' There is one in {" and in ".join(str(p.parent) for p in deeper[:3])}: '
+                                   'pass that folder.' if deeper else ''))
     try: df = _decimal_points(pd.read_csv(path, dtype={'FileName': str}, sep=_separator(path)))
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e: raise ValueError(f'{path}: cannot be read as a table ({e}): copy it again') from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as e:
+        raise ValueError(f'{path}: cannot be read as a table ({e}): copy it again') from None
     others = {str(c).strip().lower(): c for c in df.columns if c not in [*needed, *_columns]}
     for c in needed:
         if c in df.columns: continue
         near = [o for o in others if c.lower() in o] or get_close_matches(c.lower(), others, 1, .5)
-        raise ValueError(f'{path}: no column {c!r}' + (f', but {others[near[0]]!r}: rename it to {c!r}' if near else f'; it has {", ".join(map(repr, df.columns))}'))
+        raise ValueError(f'{path}: no column {c!r}'
+                         + (f', but {others[near[0]]!r}: rename it to {c!r}' if near
+                            else f'; it has {", ".join(map(repr, df.columns))}'))
     return df
 
 # %% ../nbs/00_data.ipynb #d014aeb2
@@ -1275,7 +1445,8 @@ def _warn_skipped(path, skipped, what='skipped'):
     "One warning for all that was left out, counted and named by reason"
     if not skipped: return
     kinds = {}
-    for name, reason in skipped: kinds.setdefault(re.sub(r'\d+(\.\d+)?', 'N', reason.split(' (')[0]), []).append((name, reason))
+    for name, reason in skipped:
+        kinds.setdefault(re.sub(r'\d+(\.\d+)?', 'N', reason.split(' (')[0]), []).append((name, reason))
     lines = []
     for group in kinds.values():
         names = list(dict.fromkeys(str(n) for n, _ in group))
@@ -1287,28 +1458,36 @@ def _warn_skipped(path, skipped, what='skipped'):
 def _clip_name(file):
     "A clip's name: its file's without the suffix of a recording"
     stem, dot, suffix = str(file).strip().rpartition('.')
-    return stem if dot and f'.{suffix.lower()}' in VIDEOS | {'.gif', '.webp', '.dcm', '.npy', '.npz'} else str(file).strip()
+    return (stem if dot and f'.{suffix.lower()}' in VIDEOS | {'.gif', '.webp', '.dcm', '.npy', '.npz'}
+            else str(file).strip())
 
+# %% ../nbs/00_data.ipynb #3d9464cc
 def _split_name(split):
     "TRAIN, VAL or TEST; of the folds 0 to 9 of EchoNet-Pediatric 8 is VAL and 9 is TEST"
     text = re.sub(r'\.0$', '', str(split).strip().upper())
     return {'8': 'VAL', '9': 'TEST'}.get(text, 'TRAIN') if text in list('0123456789') else text
 
+# %% ../nbs/00_data.ipynb #3d9464cd
 def _why_unusable(row, name, video, seen):
     "Why a row of FileList.csv cannot be used; None if it can"
     ef = pd.to_numeric(row.EF, errors='coerce')
     if name in seen: return 'listed twice in FileList.csv, the first row counts'
-    if not 0 <= ef <= 100: return f'EF in FileList.csv is not a number from 0 to 100 ({row.EF!r}), correct or remove the row'
-    if _split_name(row.Split) not in ('TRAIN', 'VAL', 'TEST'): return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
+    if not 0 <= ef <= 100:
+        return f'EF in FileList.csv is not a number from 0 to 100 ({row.EF!r}), correct or remove the row'
+    if _split_name(row.Split) not in ('TRAIN', 'VAL', 'TEST'):
+        return f'Split in FileList.csv is not TRAIN, VAL or TEST ({row.Split!r}), correct the row'
     if video is None: return 'no such file in Videos, download it again or remove the row'
     if not video.stat().st_size: return 'its video is empty (0 bytes), download it again'
 
 # %% ../nbs/00_data.ipynb #0cbc2ea2
 def _usable_clips(path, df):
     "Rows of FileList.csv that can be used, with their videos; and (name, reason) of the others"
-    files = sorted(p for p in (path/'Videos').iterdir() if not p.name.startswith('.')) if (path/'Videos').is_dir() else []
+    files = (sorted(p for p in (path/'Videos').iterdir() if not p.name.startswith('.'))
+             if (path/'Videos').is_dir() else [])
     videos = {**{_clip_name(p.name): p for p in reversed(files)}, **{p.name: p for p in files}}   # by name, and by file
-    if not videos: raise FileNotFoundError(f'{path/"Videos"}: no videos there, FileList.csv lists {len(df)}: unpack the whole data set')
+    if not videos:
+        raise FileNotFoundError(f'{path/"Videos"}: no videos there, FileList.csv lists {len(df)}: '
+                                'unpack the whole data set')
     keep, skipped, seen = [], [], set()
     for row in df.itertuples(index=False):
         name = _clip_name(row.FileName)
@@ -1316,11 +1495,13 @@ def _usable_clips(path, df):
         why = _why_unusable(row, name, video, seen)
         seen.add(name)
         if why: skipped.append((name, why)); continue
-        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]), _split_name(row.Split), video))
+        keep.append((name, float(row.EF), *(getattr(row, c, np.nan) for c in _columns[2:8]),
+                     _split_name(row.Split), video))
     clips = pd.DataFrame(keep, columns=[*_columns, 'video']).set_index('FileName')
     clips[_columns[2:8]] = clips[_columns[2:8]].apply(pd.to_numeric, errors='coerce').astype(float)
     clips.loc[~(clips.FPS > 0), 'FPS'] = np.nan
-    if 'Patient' in df:   # not in EchoNet-Dynamic, but in a folder of one's own: several clips of one patient belong together
+    # not in EchoNet-Dynamic, but in a folder of one's own: several clips of one patient belong together
+    if 'Patient' in df:
         patient = dict(zip((_clip_name(n) for n in df.FileName), df.Patient.astype(str)))
         clips['Patient'] = [patient[n] for n in clips.index]
     return clips, skipped
@@ -1333,12 +1514,14 @@ def _why_bad_tracing(lines, frame, row):
     if not (np.isfinite(lines).all() and np.isfinite(frame)): return 'a tracing is not all numbers'
     if not 0 <= frame < n: return f'a tracing lies past the last frame ({frame:.0f} of {n:.0f})'
     if len(lines) < 4: return f'a tracing has too few lines ({len(lines)}, EchoNet-Dynamic has 21)'
-    if lines.min() < -1.5 or lines[:, ::2].max() > w + .5 or lines[:, 1::2].max() > h + .5: return f'a tracing lies outside the picture (frame {frame:.0f})'
+    if lines.min() < -1.5 or lines[:, ::2].max() > w + .5 or lines[:, 1::2].max() > h + .5:
+        return f'a tracing lies outside the picture (frame {frame:.0f})'
     if _polygon_area(tracing_outline(lines)) < 1: return f'a tracing encloses nothing (frame {frame:.0f})'
 
 # %% ../nbs/00_data.ipynb #7cee87b4
 def _polygon_lines(points):
-    "A polygon (n, 2), as EchoNet-Pediatric has it, in the form of a tracing: an axis, then chords whose ends are its corners"
+    ("A polygon (n, 2), as EchoNet-Pediatric has it, in the form of a tracing: "
+     "an axis, then chords whose ends are its corners")
     if len(points) < 6 or not np.isfinite(points).all(): return np.full((1, 4), np.nan)
     if len(points) % 2: points = np.concatenate([points, points[-1:]])
     half = len(points)//2
@@ -1376,7 +1559,9 @@ def _only_pairs(tracings, skipped, clips):
         n = len(tracings.get(name, ()))
         if n > 1: continue
         tracings.pop(name, None)
-        if name not in bad: skipped.append((name, ('one traced frame only' if n else 'no traced frame') + ', ED and ES are needed; its EF is used'))
+        if name not in bad:
+            skipped.append((name, ('one traced frame only' if n else 'no traced frame')
+                            + ', ED and ES are needed; its EF is used'))
     return tracings, skipped
 
 # %% ../nbs/00_data.ipynb #a0376f4e
@@ -1386,16 +1571,18 @@ def read_echonet(
     "Read a folder in the EchoNet-Dynamic layout; what is wrong with single clips is counted and named in one warning"
     path = Path(path)
     if not path.is_dir():
-        raise FileNotFoundError(f'{path}: no such folder. Get EchoNet-Dynamic from https://echonet.github.io/dynamic and unpack it there, '
-                                'or make phantoms: `echomotion phantom` (notebook 05_phantom)')
+        raise FileNotFoundError(f'{path}: no such folder. Get EchoNet-Dynamic from https://echonet.github.io/dynamic '
+                                'and unpack it there, or make phantoms: `echomotion phantom` (notebook 05_phantom)')
     needs = 'A data set is a folder with FileList.csv, VolumeTracings.csv and Videos.'
     df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'Split'], needs)
-    if not df.Split.map(_split_name).eq('TRAIN').any() or not pd.to_numeric(df.Split, errors='coerce').notna().all(): df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], needs)
+    if not df.Split.map(_split_name).eq('TRAIN').any() or not pd.to_numeric(df.Split, errors='coerce').notna().all():
+        df = _read_table(path/'FileList.csv', ['FileName', 'EF', 'FPS', 'Split'], needs)
     clips, skipped = _usable_clips(path, df)
     tracings, more = _usable_tracings(path, clips)
     skipped += more
     _warn_skipped(path, skipped, 'are left out, whole or in part')
-    if not len(clips): raise ValueError(f'{path}: none of the {len(df)} clips in FileList.csv can be used: the warning above says why')
+    if not len(clips):
+        raise ValueError(f'{path}: none of the {len(df)} clips in FileList.csv can be used: the warning above says why')
     return EchoNet(path, clips, tracings, tuple(skipped))
 
 # %% ../nbs/00_data.ipynb #545003a7
@@ -1431,8 +1618,8 @@ def _in_processes(fn, jobs, workers):
         yield from pool.map(fn, jobs)
         pool.shutdown()
     except BrokenProcessPool as e:
-        raise RuntimeError('a worker process was killed (out of memory?): run the same call again, what is finished is kept; '
-                           'workers=0 works without processes') from e
+        raise RuntimeError('a worker process was killed (out of memory?): run the same call again, '
+                           'what is finished is kept; workers=0 works without processes') from e
     finally: pool.shutdown(kill_workers=True)   # after Ctrl-C, too
 
 # %% ../nbs/00_data.ipynb #a9aabc22
@@ -1447,7 +1634,8 @@ def parallel_map(
     jobs = list(jobs)
     if workers is None: workers = min(4, os.cpu_count() or 1, len(jobs))
     if workers < 2 or len(jobs) < 2: return list(show_progress(map(fn, jobs), len(jobs), comment, progress))
-    with closing(_in_processes(fn, jobs, workers)) as results: return list(show_progress(results, len(jobs), comment, progress))
+    with closing(_in_processes(fn, jobs, workers)) as results:
+        return list(show_progress(results, len(jobs), comment, progress))
 
 # %% ../nbs/00_data.ipynb #d60969fe
 def _is_whole_png(path):
@@ -1476,7 +1664,8 @@ def _extract_frame(out, size, split, name, frame, picture, lines):
     lines = lines + np.array([(side - w)//2, (side - h)//2]*2)
     mask = tracing_to_mask((lines + .5)*(size/side) - .5, (size, size))
     picture = _squared(picture)
-    if side != size: picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_LINEAR)
+    if side != size:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_LINEAR)
     image_file, mask_file = _frame_files(split, name, frame)
     _write_png(out/mask_file, mask.astype(np.uint8))
     _write_png(out/image_file, picture)
@@ -1490,10 +1679,12 @@ def _extract_clip(out, size, name, split, video, frames):
     damaged = next((n for n in clip.notes if 'frame numbers' in n), None)
     if damaged: return f'{video}: {damaged}'
     for frame in frames:
-        if frame >= len(clip): return f'{video}: frame {frame} is traced, the video ends after {len(clip)}: download it again'
+        if frame >= len(clip):
+            return f'{video}: frame {frame} is traced, the video ends after {len(clip)}: download it again'
         if np.ptp(clip.frames[frame]) == 0: return f'{video}: frame {frame} is all one grey: nothing to learn from it'
     for frame, lines in frames.items(): _extract_frame(Path(out), size, split, name, frame, clip.frames[frame], lines)
 
+# %% ../nbs/00_data.ipynb #43c6b94b
 def _extract_job(job):
     "Extract a few clips, for `parallel_map`"
     out, size, clips = job
@@ -1518,17 +1709,21 @@ def extract_frames(
         rows += [(name, ed, 'ED', split, *files[ed]), (name, es, 'ES', split, *files[es])]
         if not all(_is_whole_png(out/p) for pair in files.values() for p in pair):
             todo.append((name, split, video, {f: echonet.tracings[name][f] for f in (ed, es)}))
-    if not rows: raise ValueError(f'{echonet.path}: no clip has tracings of two frames: there is nothing to learn a segmentation from')
+    if not rows:
+        raise ValueError(f'{echonet.path}: no clip has tracings of two frames: '
+                         'there is nothing to learn a segmentation from')
     if workers is None and len(todo) < 200: workers = 0
     jobs = [(out, size, todo[i:i + 16]) for i in range(0, len(todo), 16)]
-    failed = [(n, why) for done in parallel_map(_extract_job, jobs, workers, progress, 'frames') for n, why in done if why]
+    failed = [(n, why) for done in parallel_map(_extract_job, jobs, workers, progress, 'frames')
+              for n, why in done if why]
     _warn_skipped(out, failed, 'could not be extracted and are left out')
     return _write_index(out, rows, {n for n, _ in failed})
 
 # %% ../nbs/00_data.ipynb #a034f889
 def _write_index(out, rows, failed):
     "frames.csv: that it is there says that the extraction is complete"
-    df = pd.DataFrame([r for r in rows if r[0] not in failed], columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
+    df = pd.DataFrame([r for r in rows if r[0] not in failed],
+                      columns=['name', 'frame', 'phase', 'split', 'image', 'mask'])
     if not len(df): raise ValueError(f'{out}: not one clip could be extracted: the warning above says why')
     with whole_file(out/'frames.csv') as tmp: df.to_csv(tmp, index=False)
     df.attrs['path'] = str(out)
@@ -1541,7 +1736,9 @@ def read_frames(
     "The index of extracted frames"
     out = Path(out)
     if not (out/'frames.csv').exists():
-        raise FileNotFoundError(f'{out/"frames.csv"}: missing, so extraction did not finish' + (': run `extract_frames` again, it goes on where it stopped' if out.is_dir() else ' or this is the wrong folder'))
+        raise FileNotFoundError(f'{out/"frames.csv"}: missing, so extraction did not finish'
+                                + (': run `extract_frames` again, it goes on where it stopped' if out.is_dir()
+                                   else ' or this is the wrong folder'))
     df = _read_table(out/'frames.csv', ['name', 'frame', 'phase', 'split', 'image', 'mask'], '')
     df['name'] = df.name.astype(str)
     df.attrs['path'] = str(out)
@@ -1554,9 +1751,12 @@ def _load_pair(job):
     image, mask = (cv2.imread(str(f), cv2.IMREAD_GRAYSCALE) for f in job)
     for f, a in ((image_file, image), (mask_file, mask)):
         if a is None: raise FileNotFoundError(f'{f}: missing or not a picture: run `extract_frames` again')
-    if image.shape != mask.shape: raise ValueError(f'{mask_file}: the mask is {mask.shape}, its picture {image.shape}: they must have one size')
-    if mask.max() > 1: raise ValueError(f'{mask_file}: a mask holds 0 outside and 1 inside, this one goes up to {mask.max()}: write it as `(mask > 0).astype("uint8")`. '
-                                        'On a GPU such a mask ends in a "device-side assert" that names nothing')
+    if image.shape != mask.shape:
+        raise ValueError(f'{mask_file}: the mask is {mask.shape}, its picture {image.shape}: they must have one size')
+    if mask.max() > 1:
+        raise ValueError(f'{mask_file}: a mask holds 0 outside and 1 inside, this one goes up to {mask.max()}: '
+                         'write it as `(mask > 0).astype("uint8")`. '
+                         'On a GPU such a mask ends in a "device-side assert" that names nothing')
     return image, mask
 
 # %% ../nbs/00_data.ipynb #215227dc
@@ -1569,10 +1769,14 @@ def load_frames(
     df = frames if isinstance(frames, pd.DataFrame) else read_frames(frames)
     out = Path(df.attrs['path'])
     if split is not None: df = df[df.split == split]
-    if not len(df): raise ValueError(f'{out}: no frame belongs to split {split}: check the Split column of FileList.csv')
-    with ThreadPoolExecutor(4) as pool: pairs = list(pool.map(_load_pair, [(out/i, out/m) for i, m in zip(df.image, df['mask'])]))
+    if not len(df):
+        raise ValueError(f'{out}: no frame belongs to split {split}: check the Split column of FileList.csv')
+    with ThreadPoolExecutor(4) as pool:
+        pairs = list(pool.map(_load_pair, [(out/i, out/m) for i, m in zip(df.image, df['mask'])]))
     shapes = {p[0].shape for p in pairs}
-    if len(shapes) > 1: raise ValueError(f'{out}: pictures of different sizes ({", ".join(map(str, sorted(shapes)))}): delete the folder and extract again')
+    if len(shapes) > 1:
+        raise ValueError(f'{out}: pictures of different sizes ({", ".join(map(str, sorted(shapes)))}): '
+                         'delete the folder and extract again')
     return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs]) > 0
 
 # %% ../nbs/00_data.ipynb #03059e19
@@ -1587,7 +1791,8 @@ def frame_stats(
 
 # %% ../nbs/00_data.ipynb #2f66af8e
 def _sampling_grid(angle, zoom, dx, dy, side, h, w):
-    "Where to look in the old picture for each pixel of the new one: (B, H, W, 2) in -1..1, turned and scaled about the top centre"
+    ("Where to look in the old picture for each pixel of the new one: (B, H, W, 2) in -1..1, "
+     "turned and scaled about the top centre")
     import torch
     dev, view = angle.device, lambda v: v[:, None, None]
     x = (torch.arange(w, device=dev) + .5)[None, None]*2/w - 1
@@ -1627,8 +1832,10 @@ def augment_batch(
 def _smooth_fields(n, cells, side, rng):
     "Smooth random fields of unit spread, (n, 1, side, side)"
     import torch
-    return torch.nn.functional.interpolate(torch.randn(n, 1, cells, cells, generator=rng), size=(side, side), mode='bicubic', align_corners=True)
+    return torch.nn.functional.interpolate(torch.randn(n, 1, cells, cells, generator=rng), size=(side, side),
+                                           mode='bicubic', align_corners=True)
 
+# %% ../nbs/00_data.ipynb #restyl0b
 def _veiled(x, draw, sometimes, rng):
     "Pictures (B, 1, S, S) with an uneven gain, a fog that has a grain of its own, and half of them with a shadow"
     import torch, torch.nn.functional as F
@@ -1660,7 +1867,8 @@ def _regrained(x, draw):
         return x + (.4 + .6*much)*(narrow - x)
     if kind < .4:
         less = int(side*(.5 + .4*much))
-        return F.interpolate(F.interpolate(x, size=(less, less), mode='area'), size=(side, side), mode='bilinear', align_corners=False)
+        return F.interpolate(F.interpolate(x, size=(less, less), mode='area'), size=(side, side), mode='bilinear',
+                             align_corners=False)
     return (x + much*(x - F.avg_pool2d(x, 3, 1, 1))).clamp(0, 1) if kind < .5 else x
 
 # %% ../nbs/00_data.ipynb #restyl04
@@ -1668,7 +1876,8 @@ def restyle_batch(
     images, # float tensor (B, 1, S, S), grey levels 0..1
     rng, # torch.Generator on the CPU
 ) -> object: # float tensor of the same shape
-    "Give each picture of a batch the look of a scanner that does not exist: uneven gain, fog, shadow, grey curve, grain, noise"
+    ("Give each picture of a batch the look of a scanner that does not exist: "
+     "uneven gain, fog, shadow, grey curve, grain, noise")
     import torch
     x = images.as_subclass(torch.Tensor).cpu()
     def draw(low, high): return torch.rand(len(x), 1, 1, 1, generator=rng)*(high - low) + low
@@ -1710,7 +1919,8 @@ def _batch_tfms(mean, std, rng, augment, flip, device, restyle=False):
         if restyle: x = restyle_batch(x, rng)
         return x.as_subclass(type(xy[0])), m.as_subclass(type(xy[1]))
     stats = [torch.full((1, 1, 1, 1), v, device=device) for v in (mean, std)]
-    return [IntToFloatTensor(), *([ItemTransform(augmented, split_idx=0, order=20)] if augment else []), Normalize(*stats)]
+    return [IntToFloatTensor(), *([ItemTransform(augmented, split_idx=0, order=20)] if augment else []),
+            Normalize(*stats)]
 
 # %% ../nbs/00_data.ipynb #94585ba1
 def _resized(images, masks, size):
@@ -1737,12 +1947,16 @@ def frame_dls(
     df, device = read_frames(out), default_device() if device is None else torch.device(device)
     df = df[df.split.isin(['TRAIN', 'VAL'])].reset_index(drop=True)
     train = (df.split == 'TRAIN').to_numpy()
-    if not train.any(): raise ValueError(f'{out}: no frame belongs to split TRAIN: check the Split column of FileList.csv')
+    if not train.any():
+        raise ValueError(f'{out}: no frame belongs to split TRAIN: check the Split column of FileList.csv')
     (images, masks), (frame, lv_mask) = _resized(*load_frames(df), size), _tensor_types()
     (mean, std), rng = frame_stats(images[train]), torch.Generator().manual_seed(seed)
-    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device, restyle)), TransformBlock()),
-                      splitter=IndexSplitter(np.flatnonzero(~train)), getters=[_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)])
+    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device, restyle)),
+                              TransformBlock()),
+                      splitter=IndexSplitter(np.flatnonzero(~train)),
+                      getters=[_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)])
     dls = block.dataloaders(range(len(df)), bs=bs, device=device, num_workers=0)
     dls.train.rng = random.Random(seed)
-    dls.mean, dls.std, dls.augment_rng = mean, std, rng   # training seeds `augment_rng` anew every epoch: a resumed run draws the same
+    # training seeds `augment_rng` anew every epoch: a resumed run draws the same
+    dls.mean, dls.std, dls.augment_rng = mean, std, rng
     return dls
