@@ -624,8 +624,16 @@ def _surplus_note(n):
     "What to say, in a list, of so many bytes after the pictures"
     return [f'the file is {n} bytes longer than its header tells: where some were added, all that follows is shifted; copy it again'] if n > 0 else []
 
+def _raw_pictures(path):
+    "Size of the file with a MetaImage's pictures, and where in it they begin; None where they are packed or in several files"
+    with open(path, 'rb') as f: head = f.read(4096)
+    named = re.search(rb'ElementDataFile *= *(\S+)[ \r]*\n', head)
+    if not named or re.search(rb'CompressedData *= *True|HeaderSize', head): return None
+    raw = path if named[1] == b'LOCAL' else path.parent/os.fsdecode(named[1])
+    return (raw.stat().st_size, named.end() if raw == path else 0) if raw.is_file() else None
+
 def _whole_image(path, promised, start):
-    "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing; a note where a NIfTI is longer"
+    "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing; a note where it is longer"
     import gzip, zlib
     size, packed = path.stat().st_size, _suffix(path) == '.nii.gz'
     if promised > size*(1 if _suffix(path) == '.nii' else 1100) and _suffix(path) != '.mhd':   # nothing is packed more than 1,032 times
@@ -634,7 +642,8 @@ def _whole_image(path, promised, start):
         if packed:
             with gzip.open(path) as f: size = sum(iter(lambda: len(f.read(1 << 20)), 0))
     except (EOFError, OSError, zlib.error) as e: raise ValueError(f'{path}: cannot be unpacked ({e}): it is cut short or damaged; copy it again') from None
-    return _surplus_note(size - start - promised) if start else []
+    if not start: size, start = _raw_pictures(path) or (promised, 0)   # not a NIfTI
+    return _surplus_note(size - start - promised)
 
 # %% ../nbs/00_data.ipynb #3dd182ca
 def _open_image(path):

@@ -510,7 +510,7 @@ def test_a_scaled_nifti_is_whole(tmp_path, suffix):
 
 
 # ---------------------------------------------------------------- damaged files
-@pytest.mark.parametrize('kind', ['dcm', 'nii', 'nii.gz'])
+@pytest.mark.parametrize('kind', ['dcm', 'nii', 'nii.gz', 'mha', 'mhd'])
 @pytest.mark.parametrize('n', [1, 795, 2321])
 def test_bytes_too_many_are_said(tmp_path, kind, n):
     "Bytes that were put in shift every picture after them: the header's length no longer fits"
@@ -520,10 +520,11 @@ def test_bytes_too_many_are_said(tmp_path, kind, n):
     if kind == 'dcm': write_dicom(path, frames, FrameTime=33)
     else: sitk.WriteImage(sitk.GetImageFromArray(frames), str(path))
     assert not any('longer' in m for m in read_clip(path, sector=False).notes)
+    if kind == 'mhd': path = tmp_path/'a.raw'
     whole = path.read_bytes() if kind != 'nii.gz' else gzip.decompress(path.read_bytes())
     whole = whole[:3000] + whole[3000:3000 + n] + whole[3000:]
     path.write_bytes(gzip.compress(whole) if kind == 'nii.gz' else whole)
-    assert any(f'{n} bytes longer' in m for m in read_clip(path, sector=False).notes)
+    assert any(f'{n} bytes longer' in m for m in read_clip(tmp_path/f'a.{kind}', sector=False).notes)
 
 
 def test_attributes_behind_the_pictures_are_no_damage(tmp_path):
