@@ -522,6 +522,13 @@ def _ends_early(path):
         return told != (1 << 7*n) - 1 and at + n + told > size
 
 # %% ../nbs/00_data.ipynb #c1a1f012
+def _has_holes(path):
+    "Whether a block of zeros, which no encoder of the MPEG family writes, is inside a picture of a video: FFmpeg paints over what is lost"
+    cap = cv2.VideoCapture(str(path))
+    if not cap.set(cv2.CAP_PROP_FORMAT, -1): return False   # packets as they are, not decoded: FFmpeg alone gives them
+    packets = iter(lambda: getattr(cap.read()[1], 'tobytes', bytes)(), b'')
+    return any(re.match(b'\0?\0\0\1', p) and re.search(b'\0{8}[^\0\1]', p) for p in packets)
+
 def _no_rate(path):
     "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
     with open(path, 'rb') as f: head = f.read(4096)
@@ -568,8 +575,8 @@ def _read_video(path):
         pictures, seconds = pictures[:-1], seconds[:-1]
         notes.append(f'the file is cut short: {len(pictures)} of {promised:.0f} frames are whole; copy it again')
     elif len(pictures) < promised and not edited:
-        notes.append(f'the file is damaged: {len(pictures)} of {promised:.0f} frames can be read, '
-                     'so frame numbers may be off; copy it again')
+        notes.append(f'the file is damaged: {len(pictures)} of {promised:.0f} frames can be read, so frame numbers may be off; copy it again')
+    if _has_holes(path): notes.append('the file is damaged: part of its pictures is lost and painted over, so an outline may be wrong; copy it again')
     fps, times = (np.nan, None) if _no_rate(path) else _even_times(seconds, fps if 0 < fps < 1000 else np.nan)
     return _Source(pictures, fps if 0 < fps < 1000 else np.nan, notes, _uneven_note(times), times,
                    aspect=sar[1]/sar[0] if min(sar) > 0 else 1.)
@@ -690,26 +697,34 @@ def _suffix(path):
     "Suffix of a path in small letters; '.nii.gz' is one"
     return '.nii.gz' if path.name.lower().endswith('.nii.gz') else path.suffix.lower()
 
-# %% ../nbs/00_data.ipynb #95d222c9
-def _whole_image(path, promised):
-    "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing"
+def _surplus_note(n):
+    "What to say, in a list, of so many bytes after the pictures"
+    return [f'the file is {n} bytes longer than its header tells: where some were added, all that follows is shifted; copy it again'] if n > 0 else []
+
+def _raw_pictures(path):
+    "Size of the file with a MetaImage's pictures, and where in it they begin; None where they are packed or in several files"
+    with open(path, 'rb') as f: head = f.read(4096)
+    named = re.search(rb'ElementDataFile *= *(\S+)[ \r]*\n', head)
+    if not named or re.search(rb'CompressedData *= *True|HeaderSize', head): return None
+    raw = path if named[1] == b'LOCAL' else path.parent/os.fsdecode(named[1])
+    return (raw.stat().st_size, named.end() if raw == path else 0) if raw.is_file() else None
+
+def _whole_image(path, promised, start):
+    "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing; a note where it is longer"
     import gzip, zlib
     size, packed = path.stat().st_size, _suffix(path) == '.nii.gz'
-    # nothing is packed more than 1,032 times
-    if promised > size*(1 if _suffix(path) == '.nii' else 1100) and _suffix(path) != '.mhd':
-        raise ValueError(f'{path}: its header promises {promised} bytes of pictures, the file has {size}: '
-                         'it is cut short or damaged; copy it again')
-    if not packed: return
+    if promised > size*(1 if _suffix(path) == '.nii' else 1100) and _suffix(path) != '.mhd':   # nothing is packed more than 1,032 times
+        raise ValueError(f'{path}: its header promises {promised} bytes of pictures, the file has {size}: it is cut short or damaged; copy it again')
     try:
-        with gzip.open(path) as f:
-            while f.read(1 << 20): pass
-    except (EOFError, OSError, zlib.error) as e:
-        raise ValueError(f'{path}: cannot be unpacked ({e}): it is cut short or damaged; copy it again') from None
+        if packed:
+            with gzip.open(path) as f: size = sum(iter(lambda: len(f.read(1 << 20)), 0))
+    except (EOFError, OSError, zlib.error) as e: raise ValueError(f'{path}: cannot be unpacked ({e}): it is cut short or damaged; copy it again') from None
+    if not start: size, start = _raw_pictures(path) or (promised, 0)   # not a NIfTI
+    return _surplus_note(size - start - promised)
 
 # %% ../nbs/00_data.ipynb #3dd182ca
 def _open_image(path):
-    ("Array as stored (rows before columns), number of its axes without colour, spacing (column first), "
-     "seconds a frame or NaN")
+    "Array as stored (rows before columns), number of its axes without colour, spacing (column first), seconds a frame or NaN, notes"
     import SimpleITK as sitk
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -718,26 +733,20 @@ def _open_image(path):
         raise ValueError(f'{path}: not a NIfTI or MetaImage file, or damaged ({str(e).strip().splitlines()[-1]}): '
                          'copy it again') from None
     bits = re.search('[0-9]+', sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()))
-    _whole_image(path, int(np.prod(reader.GetSize(), dtype=float))*reader.GetNumberOfComponents()
-                       *(int(bits[0]) if bits else 8)//8)
+    bits, start = (float(reader.GetMetaData(k)) if reader.HasMetaDataKey(k) else v for k, v in (('bitpix', int(bits[0]) if bits else 8), ('vox_offset', 0)))   # a NIfTI stores in fewer bits what it scales
+    notes = _whole_image(path, int(np.prod(reader.GetSize(), dtype=float)*reader.GetNumberOfComponents()*bits/8), int(start))
     try: a = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:
         raise ValueError(f'{path}: its pictures cannot be read: a .mhd needs the .raw that it names beside it, whole; '
                          'copy both again') from None
     spacing, axes = reader.GetSpacing(), reader.GetDimension()
-    timed = (axes > 3 and reader.HasMetaDataKey('xyzt_units')
-             and int(reader.GetMetaData('xyzt_units')) & 56 in (8, 16, 24))   # s, ms, us
-    return a, axes, spacing, spacing[3] if timed else np.nan
+    timed = axes > 3 and reader.HasMetaDataKey('xyzt_units') and int(reader.GetMetaData('xyzt_units')) & 56 in (8, 16, 24)   # s, ms, us
+    return a, axes, spacing, spacing[3] if timed else np.nan, notes
 
 # %% ../nbs/00_data.ipynb #a9d3049b
-def read_image(
-    path, # a NIfTI (.nii, .nii.gz) or MetaImage (.mhd with its .raw, .mha) file
-    labels:bool=False, # True: a label map, whose numbers are kept as they are
-) -> tuple: # array (T, H, W), uint8 or integer labels; (row, column) mm of a pixel or None; frames a second or NaN
-    "One file of medical imaging as time, rows and columns, in the order in which its pixels are stored"
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'{path}: no such file: check the path')
-    a, axes, spacing, step = _open_image(path)
+def _image(path, labels=False):
+    "What `read_image` gives, and notes"
+    a, axes, spacing, step, notes = _open_image(path)
     if sum(n > 1 for n in a.shape[:axes - 2]) > 1:
         raise ValueError(f'{path}: {axes} axes ({" x ".join(map(str, a.shape[axes - 1::-1]))}): a volume that moves; '
                          'a clip has columns, rows and time: choose one plane')
@@ -747,21 +756,25 @@ def read_image(
         if not (np.isfinite(a).all() and (a == np.rint(a)).all()):
             raise ValueError(f'{path}: a label map holds whole numbers, these are not: is it the picture?')
         a = a.astype(int)
-    # 1 x 1 is what is written where nobody knew
-    return a, None if size == (1., 1.) else size, 1/step if step > 0 and 1/step < 1000 else np.nan
+    return a, None if size == (1., 1.) else size, 1/step if step > 0 and 1/step < 1000 else np.nan, notes   # 1 x 1 is what is written where nobody knew
+
+def read_image(
+    path, # a NIfTI (.nii, .nii.gz) or MetaImage (.mhd with its .raw, .mha) file
+    labels:bool=False, # True: a label map, whose numbers are kept as they are
+) -> tuple: # array (T, H, W), uint8 or the labels' integers, T = 1 for one picture; (row, column) size of a pixel in mm or None; frames a second or NaN
+    "One file of medical imaging as time, rows and columns, in the order in which its pixels are stored"
+    path = Path(path)
+    if not path.is_file(): raise FileNotFoundError(f'{path}: no such file: check the path')
+    *found, notes = _image(path, labels)
+    for n in notes: warnings.warn(f'{path}: {n}', stacklevel=2)
+    return tuple(found)
 
 # %% ../nbs/00_data.ipynb #3eb39c44
 def _read_medical(path):
     "Frames, rate and size of a pixel of a NIfTI or MetaImage file; a label map is refused"
-    a, pixel_mm, fps = read_image(path)
-    if a.max() < 16 and len(np.unique(a)) < 9:
-        raise ValueError(f'{path}: holds only the numbers {", ".join(map(str, np.unique(a)))}: a label map, '
-                         'not pictures; `read_image(path, labels=True)` reads it')
-    return _Source(
-        a, fps, info=[] if pixel_mm else [
-            'a pixel of exactly 1 x 1 mm is what is written where nobody knew: it is not used; '
-            'pass `pixel_mm` if it is true'],
-        pixel_mm=pixel_mm)
+    a, pixel_mm, fps, notes = _image(path)
+    if a.max() < 16 and len(np.unique(a)) < 9: raise ValueError(f'{path}: holds only the numbers {", ".join(map(str, np.unique(a)))}: a label map, not pictures; `read_image(path, labels=True)` reads it')
+    return _Source(a, fps, notes, [] if pixel_mm else ['a pixel of exactly 1 x 1 mm is what is written where nobody knew: it is not used; pass `pixel_mm` if it is true'], pixel_mm=pixel_mm)
 
 # %% ../nbs/00_data.ipynb #074f0b4e
 def _vector(v): return [float(x) for x in (v if hasattr(v, '__len__') and not isinstance(v, str) else [v])]
@@ -828,6 +841,7 @@ def _video_in_dicom(ds):
     with tempfile.TemporaryDirectory() as d:
         path = Path(d)/'stream.mp4'
         path.write_bytes(next(generate_frames(ds.PixelData, number_of_frames=1)))
+        if _has_holes(path): warnings.warn(f'{ds.filename}: the video inside is damaged, and part of it painted over: copy it again', stacklevel=2)
         return np.stack(_read_video(path).pictures)
 
 # %% ../nbs/00_data.ipynb #c1a1e006
@@ -862,7 +876,14 @@ def _dicom_pixels(ds, path):
     if ds.PhotometricInterpretation == 'MONOCHROME1': a = a.max() - a
     return a[None] if a.ndim == 2 or (a.ndim == 3 and ds.SamplesPerPixel == 3) else a
 
-# %% ../nbs/00_data.ipynb #1afd7540
+def _dicom_surplus(ds, path):
+    "The note, in a list, where an uncompressed DICOM file goes on behind its last attribute"
+    syntax, pixels = ds.file_meta.TransferSyntaxUID, ds['PixelData']
+    later = [ds.get_item(t) for t in ds.keys() if t > pixels.tag]
+    if syntax.is_compressed or syntax.is_deflated or not all(hasattr(e, 'value_tell') for e in later): return []
+    ends, size = [pixels.file_tell + len(pixels.value), *(e.value_tell + e.length for e in later)], path.stat().st_size
+    return _surplus_note(size - max(e for e in ends if e <= size))
+
 def _read_dicom(path):
     "Pictures, rate and header of a DICOM cine"
     ds = _dicom_dataset(path)
@@ -872,7 +893,7 @@ def _read_dicom(path):
                          'copy or choose again')
     a = _dicom_pixels(ds, path)
     fps, times, notes = _dicom_fps(ds, len(a))
-    return _Source(a, fps, [], notes, times, header=ds, aspect=1. if _tissue_regions(ds) else _said_size(ds)[1])
+    return _Source(a, fps, _dicom_surplus(ds, path), notes, times, header=ds, aspect=1. if _tissue_regions(ds) else _said_size(ds)[1])
 
 # %% ../nbs/00_data.ipynb #48d194c6
 def _directory_files(ds, path):
@@ -929,8 +950,7 @@ def _frames_of_series(series):
     fps, times, notes = _dicom_fps(whole[0], len(a))
     moments = [ds.get('TriggerTime') for ds in whole]
     if not fps > 0 and None not in moments: fps, times = _even_times(np.array(moments, float)/1000, np.nan)
-    return _Source(a, fps, [], notes, times, header=whole[0],
-                   aspect=1. if _tissue_regions(whole[0]) else _said_size(whole[0])[1])
+    return _Source(a, fps, [n for ds, (p, _) in zip(whole, series) for n in _dicom_surplus(ds, p)][:1], notes, times, header=whole[0], aspect=1. if _tissue_regions(whole[0]) else _said_size(whole[0])[1])
 
 # %% ../nbs/00_data.ipynb #7db9a8ce
 def _open_source(source, name):

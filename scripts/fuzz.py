@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Damaged files of every kind, read one after the other: python scripts/fuzz.py [--cases 1000] [--seed 0] [--kinds avi,dicom] [--keep FOLDER]
+"""Damaged files of every kind, read one after the other: python scripts/fuzz.py [--cases 1000] [--seed 0] [--kinds avi,dicom] [--only 525,775]
 
 Each must end in a clip or in one error that names the file; none may crash, hang, take too much memory, or give an ejection fraction that is more than 5 points off without a note or a
 doubt. The recording inside is a drawn heart whose cavity a threshold finds, so that it is the reading that is tried and not a network. Exit status 1, and a line a fault, where something fails.
@@ -134,6 +134,7 @@ def child(args):
     sound = json.loads((folder/'sound.json').read_text())
     usual = {k: read(k, folder/sound[k]) for k in kinds}
     for i in range(args.start, args.cases):
+        if args.only and str(i) not in args.only.split(','): continue
         print(f'CASE {i}', flush=True)
         print('DONE ' + json.dumps(one_case(i, args.seed, sound, folder, kinds, usual)), flush=True)
 
@@ -142,7 +143,7 @@ def watched(args, folder):
     "Results of all cases: a process that ends or hangs is one fault, and the next one takes over"
     results, start = [], 0
     while start < args.cases:
-        command = [sys.executable, __file__, '--child', '--folder', str(folder), '--start', str(start), '--cases', str(args.cases), '--seed', str(args.seed), '--kinds', args.kinds]
+        command = [sys.executable, __file__, '--child', '--folder', str(folder), '--start', str(start), '--cases', str(args.cases), '--seed', str(args.seed), '--kinds', args.kinds, '--only', args.only]
         p, at = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True), None
         timer = threading.Timer(4*SECONDS, p.kill)   # the first one starts the libraries
         timer.start()
@@ -165,10 +166,12 @@ def main():
     ap.add_argument('--cases', type=int, default=1000)
     ap.add_argument('--seed', type=int, default=0)
     ap.add_argument('--kinds', default=','.join(KINDS))
+    ap.add_argument('--only', default='', help='numbers of single cases, with commas between')
     ap.add_argument('--child', action='store_true', help=argparse.SUPPRESS)
     ap.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
     ap.add_argument('--folder', help=argparse.SUPPRESS)
     args = ap.parse_args()
+    if args.only: args.cases = max(map(int, args.only.split(','))) + 1
     if args.child: return child(args)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder)/'sound.json').write_text(json.dumps(write_sound(folder)))

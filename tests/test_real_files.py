@@ -298,6 +298,22 @@ def test_time_stamps_of_a_video_count(tmp_path):
     assert len(clip) == 40 and clip.times is not None and clip.times[21] - clip.times[20] == pytest.approx(5/30, abs=.002) and clip.times[-1] == pytest.approx(43/30, abs=.01)
 
 
+@pytest.mark.parametrize('sar, size', [((2, 1), (64, 192)), ((1, 2), (128, 96)), ((64, 45), (64, 137)), ((1, 1), (64, 96))])
+def test_the_sample_aspect_ratio_of_a_video(tmp_path, sar, size):
+    "A box that tells width to height of a pixel is added to the track: pictures are drawn out to square pixels"
+    path = write_mp4(tmp_path/'a.mp4', some_frames(12, 64, 96))
+    plain, whole = read_clip(path, sector=False), path.read_bytes()
+    at = whole.find(b'stsd')
+    old = whole[at + 4:at - 4 + int.from_bytes(whole[at - 4:at], 'big')]
+    entry = int.from_bytes(old[8:12], 'big')
+    new = old[:8] + struct.pack('>I', entry + 16) + old[12:8 + entry] + struct.pack('>I4sII', 16, b'pasp', *sar) + old[8 + entry:]
+    path.write_bytes(mp4_box(whole, (*TRACK, b'mdia', b'minf', b'stbl', b'stsd'), new))
+    clip = read_clip(path, sector=False)
+    assert clip.shape == (12, *size) and any('times as high as wide' in n for n in clip.notes) == (sar != (1, 1))
+    back = np.stack([cv2.resize(f, (96, 64), interpolation=cv2.INTER_AREA) for f in clip.frames])
+    assert np.abs(back.astype(int) - plain.frames).mean() < 3
+
+
 def test_an_edit_list_is_no_damage(tmp_path):
     path = write_mp4(tmp_path/'a.mp4', some_frames(40, 64, 96))
     path.write_bytes(mp4_box(path.read_bytes(), (*TRACK, b'edts', b'elst'), struct.pack('>IIIiI', 0, 1, 667, 0, 65536)))
@@ -480,7 +496,60 @@ def test_a_label_map_is_no_clip(tmp_path):
     assert read_image(tmp_path/'gt.nii.gz', labels=True)[0].max() <= 3
 
 
+@pytest.mark.parametrize('suffix', ['nii', 'nii.gz'])
+def test_a_scaled_nifti_is_whole(tmp_path, suffix):
+    "Its header has a slope, so SimpleITK reads as float what is stored in 16 bits"
+    import gzip
+    import SimpleITK as sitk
+    deep = some_frames(9).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(deep), str(tmp_path/'a.nii'))
+    whole = bytearray((tmp_path/'a.nii').read_bytes())
+    whole[112:120] = struct.pack('<2f', .5, 0)
+    (tmp_path/f'b.{suffix}').write_bytes(whole if suffix == 'nii' else gzip.compress(whole))
+    assert (read_image(tmp_path/f'b.{suffix}')[0] == np.rint(deep/2)).all()
+
+
 # ---------------------------------------------------------------- damaged files
+@pytest.mark.parametrize('kind', ['dcm', 'nii', 'nii.gz', 'mha', 'mhd'])
+@pytest.mark.parametrize('n', [1, 795, 2321])
+def test_bytes_too_many_are_said(tmp_path, kind, n):
+    "Bytes that were put in shift every picture after them: the header's length no longer fits"
+    import gzip
+    import SimpleITK as sitk
+    frames, path = some_frames(30, 96, 96), tmp_path/f'a.{kind}'
+    if kind == 'dcm': write_dicom(path, frames, FrameTime=33)
+    else: sitk.WriteImage(sitk.GetImageFromArray(frames), str(path))
+    assert not any('longer' in m for m in read_clip(path, sector=False).notes)
+    if kind == 'mhd': path = tmp_path/'a.raw'
+    whole = path.read_bytes() if kind != 'nii.gz' else gzip.decompress(path.read_bytes())
+    whole = whole[:3000] + whole[3000:3000 + n] + whole[3000:]
+    path.write_bytes(gzip.compress(whole) if kind == 'nii.gz' else whole)
+    assert any(f'{n} bytes longer' in m for m in read_clip(tmp_path/f'a.{kind}', sector=False).notes)
+
+
+def test_attributes_behind_the_pictures_are_no_damage(tmp_path):
+    path = write_dicom(tmp_path/'a.dcm', FOUR, FrameTime=33)
+    ds = pydicom.dcmread(path)
+    ds.add_new(0x7fe10010, 'LO', 'A MAKER')
+    ds.add_new(0x7fe11001, 'OB', bytes(64))
+    ds.add_new(0xfffcfffc, 'OB', bytes(100))   # the standard's padding
+    ds.save_as(path)
+    assert not any('longer' in n for n in read_clip(path, sector=False).notes)
+
+
+@pytest.mark.parametrize('suffix', ['mp4', 'mkv', 'mov'])
+def test_a_lost_block_of_a_video_is_said(tmp_path, suffix):
+    "FFmpeg paints over what it cannot decode and counts every frame as read"
+    path = write_mp4(tmp_path/f'a.{suffix}', np.random.default_rng(0).integers(0, 255, (20, 96, 96)).astype(np.uint8))
+    assert not any('lost' in n for n in read_clip(path, sector=False).notes)
+    whole = bytearray(path.read_bytes())
+    at = len(whole)*2//5
+    whole[at:at + 294] = bytes(294)
+    path.write_bytes(whole)
+    clip = read_clip(path, sector=False)
+    assert len(clip) == 20 and any('painted over' in n for n in clip.notes)
+
+
 def test_a_hundred_damaged_files():
     "scripts/fuzz.py: a clip or one clear error each, no crash, no hang, no silent change of the EF"
     import subprocess, sys
