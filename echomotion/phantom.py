@@ -77,9 +77,9 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
-                                (0, 8), (1, 2.5), clean=(.5, 1.5))
+                                (0, 8), (.5, 3.5), clean=(.5, 1.5), typical=(1, 2.5))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
-                                (0, 4), (.2, .8))
+                                (0, 4), (.5, 2.8), clean=(.2, .8), typical=(.2, .8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
