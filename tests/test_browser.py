@@ -153,7 +153,7 @@ def test_a_ventricle_is_traced_by_hand(course):
     page.keyboard.press('ArrowDown')   # the point has the focus
     said = differs(page, says, said, 'an arrow key on a point')
     page.locator('.em-tracing g[aria-label="ES, left wall, middle"]').focus()
-    page.wait_for_function("document.querySelectorAll('.em-tracing select')[0].selectedOptions[0].text === 'left wall, middle'")
+    page.wait_for_function("document.querySelectorAll('.em-tracing select')[0].selectedOptions[0].text.replace(/\\u00a0/g, ' ') === 'left wall, middle'")
     page.locator('.em-tracing button:has-text("truth")').click()
     assert 'truth' in differs(page, says, said, 'the truth') and page.locator('.em-tracing .em-truth').first.is_visible()
     page.locator('.em-tracing button:has-text("start again")').click()
