@@ -709,6 +709,7 @@ def _raw_pictures(path):
     raw = path if named[1] == b'LOCAL' else path.parent/os.fsdecode(named[1])
     return (raw.stat().st_size, named.end() if raw == path else 0) if raw.is_file() else None
 
+# %% ../nbs/00_data.ipynb #wholeim1
 def _whole_image(path, promised, start):
     "Refuse a file that is shorter than its header promises: SimpleITK would fill up what is missing; a note where it is longer"
     import gzip, zlib
