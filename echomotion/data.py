@@ -835,6 +835,7 @@ def _dicom_dataset(path):
             ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
     return ds
 
+# %% ../nbs/00_data.ipynb #split001
 def _video_in_dicom(ds):
     "RGB pictures of an MPEG-2, MPEG-4 or HEVC stream inside a DICOM data set"
     import tempfile
@@ -885,6 +886,7 @@ def _dicom_surplus(ds, path):
     ends, size = [pixels.file_tell + len(pixels.value), *(e.value_tell + e.length for e in later)], path.stat().st_size
     return _surplus_note(size - max(e for e in ends if e <= size))
 
+# %% ../nbs/00_data.ipynb #split002
 def _read_dicom(path):
     "Pictures, rate and header of a DICOM cine"
     ds = _dicom_dataset(path)
