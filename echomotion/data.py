@@ -529,6 +529,7 @@ def _has_holes(path):
     packets = iter(lambda: getattr(cap.read()[1], 'tobytes', bytes)(), b'')
     return any(re.match(b'\0?\0\0\1', p) and re.search(b'\0{8}[^\0\1]', p) for p in packets)
 
+# %% ../nbs/00_data.ipynb #short001
 def _no_rate(path):
     "Whether an AVI says nothing of its frame rate: OpenCV would make 25 of it"
     with open(path, 'rb') as f: head = f.read(4096)
