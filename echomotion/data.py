@@ -8,7 +8,7 @@ __all__ = ['OKABE_ITO', 'STILLS', 'VIDEOS', 'IMAGES', 'plot_style', 'rgb_of', 's
            'resize_clip', 'cache_dir', 'whole_file', 'claim_folder', 'picture_bytes', 'data_url', 'write_avi',
            'tracing_outline', 'polygon_mask', 'tracing_to_mask', 'as_mask', 'mask_to_tracing', 'write_echonet_csv',
            'EchoNet', 'read_echonet', 'show_progress', 'parallel_map', 'extract_frames', 'read_frames', 'load_frames',
-           'frame_stats', 'augment_batch', 'restyle_batch', 'frame_dls']
+           'frame_stats', 'augment_batch', 'restyle_batch', 'beat_phase', 'frame_dls']
 
 # %% ../nbs/00_data.ipynb #41160d75
 import base64, errno, json, math, os, re, uuid, warnings
@@ -1939,9 +1939,9 @@ def _batch_tfms(mean, std, rng, augment, flip, device, restyle=False):
     import torch
     from fastai.vision.all import IntToFloatTensor, ItemTransform, Normalize
     def augmented(xy):
-        x, m = augment_batch(*xy, rng, flip)
+        x, m = augment_batch(*xy[:2], rng, flip)
         if restyle: x = restyle_batch(x, rng)
-        return x.as_subclass(type(xy[0])), m.as_subclass(type(xy[1]))
+        return x.as_subclass(type(xy[0])), m.as_subclass(type(xy[1])), *xy[2:]
     stats = [torch.full((1, 1, 1, 1), v, device=device) for v in (mean, std)]
     return [IntToFloatTensor(), *([ItemTransform(augmented, split_idx=0, order=20)] if augment else []),
             Normalize(*stats)]
@@ -1954,6 +1954,17 @@ def _resized(images, masks, size):
     images = np.stack([cv2.resize(a, (size, size), interpolation=how) for a in images])
     return images, np.stack([cv2.resize(m.astype(np.float32), (size, size), interpolation=how) >= .5 for m in masks])
 
+# %% ../nbs/00_data.ipynb #beatph01
+def beat_phase(
+    names, # the recording that each mask belongs to
+    masks:np.ndarray, # bool (N, H, W)
+) -> np.ndarray: # float32 (N,): 0 the fullest mask of its recording (ED), 1 the emptiest (ES); -1 where it has but one size
+    "Where in the beat a frame lies, told by the area of its mask among those of the same recording"
+    area = pd.Series(masks.sum((1, 2)).astype(float)).where(lambda a: a > 0).groupby(np.asarray(names))
+    full, empty = area.transform('max'), area.transform('min')
+    return ((full - area.obj)/(full - empty).where(full > empty)).fillna(-1).to_numpy(np.float32)
+
+
 # %% ../nbs/00_data.ipynb #22e83f42
 def frame_dls(
     out, # folder of `extract_frames`
@@ -1964,6 +1975,7 @@ def frame_dls(
     device=None, # torch device; None: fastai's choice
     flip:float=0., # share of the training pictures to mirror left and right
     restyle:bool=False, # also give them the looks of other scanners, see `restyle_batch`
+    phases:bool=False, # with each mask its `beat_phase`
 ) -> object: # fastai DataLoaders of grey pictures and masks; `.mean` and `.std` are those of TRAIN
     "DataLoaders for training: frames in memory, normalised with the statistics of TRAIN, augmented in batches"
     import random, torch
@@ -1975,10 +1987,11 @@ def frame_dls(
         raise ValueError(f'{out}: no frame belongs to split TRAIN: check the Split column of FileList.csv')
     (images, masks), (frame, lv_mask) = _resized(*load_frames(df), size), _tensor_types()
     (mean, std), rng = frame_stats(images[train]), torch.Generator().manual_seed(seed)
-    block = DataBlock(blocks=(TransformBlock(batch_tfms=_batch_tfms(mean, std, rng, augment, flip, device, restyle)),
-                              TransformBlock()),
-                      splitter=IndexSplitter(np.flatnonzero(~train)),
-                      getters=[_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)])
+    known = [_FromMemory(images[:, None], frame), _FromMemory(masks.astype(np.uint8), lv_mask)]
+    if phases: known.append(_FromMemory(beat_phase(df.name, masks), torch.Tensor))
+    tfms = _batch_tfms(mean, std, rng, augment, flip, device, restyle)
+    block = DataBlock(blocks=(TransformBlock(batch_tfms=tfms), *[TransformBlock()]*(len(known) - 1)), n_inp=1,
+                      splitter=IndexSplitter(np.flatnonzero(~train)), getters=known)
     dls = block.dataloaders(range(len(df)), bs=bs, device=device, num_workers=0)
     dls.train.rng = random.Random(seed)
     # training seeds `augment_rng` anew every epoch: a resumed run draws the same

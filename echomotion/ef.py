@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['LOOKS', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection_fraction', 'lv_area', 'long_axes', 'long_axis',
            'disk_chords', 'disk_volume', 'area_length_volume', 'biplane_volume', 'lv_volume', 'frame_noise',
-           'smooth_curve', 'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult',
-           'reasons_to_doubt', 'measure_ef', 'view_probabilities', 'recording_signs', 'outside_doubts', 'clip_ef',
-           'overlay', 'plot_frames', 'plot_ef_curve', 'write_animation']
+           'smooth_curve', 'beat_frames', 'find_beats', 'learn_shapes', 'load_shapes', 'fit_shape', 'clip_phase',
+           'segment_clip', 'clean_masks', 'number_text', 'EFResult', 'reasons_to_doubt', 'measure_ef',
+           'view_probabilities', 'recording_signs', 'outside_doubts', 'clip_ef', 'overlay', 'plot_frames',
+           'plot_ef_curve', 'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from fastcore.basics import patch
-from scipy.ndimage import gaussian_filter1d, median_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter1d, median_filter
 from scipy.signal import find_peaks, savgol_filter
 from .data import OKABE_ITO, Clip, as_mask, fan_aspect, read_clip, resize_clip, rgb_of, whole_file
 
@@ -337,9 +339,139 @@ def _sized(images, shape):
     if images.shape[1:] == shape: return images
     return np.stack([cv2.resize(im, shape[::-1], interpolation=cv2.INTER_LINEAR) for im in images])
 
+# %% ../nbs/03_ef.ipynb #shapec01
+_GRID = 48   # cells along a side of the frame in which shapes are compared
+
+def _shape_frame(home):
+    "From the mean cavity (S, S) of a recording: the map (2, 3) from cells of the frame to pixels, and pixels a cell"
+    y, x = np.mgrid[:home.shape[0], :home.shape[1]]
+    home = home.astype(np.float64); size = home.sum()
+    cx, cy = (home*x).sum()/size, (home*y).sum()/size
+    spread = np.array([[(home*u*v).sum() for v in (x - cx, y - cy)] for u in (x - cx, y - cy)])
+    along = np.linalg.eigh(spread)[1][:, 1]
+    along = along*np.where(along[1] < 0, -1, 1)   # down the picture, from apex to base
+    cell = 2.2*np.sqrt(size)/_GRID
+    turn = cell*np.array([[along[1], along[0]], [-along[0], along[1]]])
+    return np.c_[turn, np.array([cx, cy]) - turn @ np.full(2, (_GRID - 1)/2)], cell
+
+def _to_frame(image, frame):
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image.astype(np.float32), frame, (_GRID, _GRID), flags=how, borderMode=cv2.BORDER_REPLICATE)
+
+def _from_frame(image, frame, side):
+    return cv2.warpAffine(image.astype(np.float32), frame, (side, side), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_CONSTANT, borderValue=-9.)
+
+# %% ../nbs/03_ef.ipynb #shapec03
+def _distances(masks, home=None):
+    "Signed distances in cells, (N, cells), of the masks (N, S, S) of one recording"
+    away = distance_transform_edt
+    frame, cell = _shape_frame(masks.mean(0) if home is None else home)
+    far = [np.where(m, away(m) - .5, .5 - away(~m)) for m in masks]
+    return np.stack([np.clip(_to_frame(d, frame)/cell, -8, 8).ravel() for d in far])
+
+def learn_shapes(names, # the recording that each mask belongs to
+                 masks:np.ndarray, # bool (N, S, S): end-diastole, end-systole and others between them
+                 count:int=12, # ways to differ that are kept
+                ) -> dict: # 'mean' (cells,), 'modes' (count, cells), 'spread' (count,), as float32
+    "What left ventricles look like: a mean and the ways in which they differ from it (active shapes, Cootes et al. 1995)."
+    rows = pd.Series(np.arange(len(masks))).groupby(np.asarray(names)).indices.values()
+    d = np.concatenate([_distances(masks[r]) for r in rows if masks[r].sum((1, 2)).min() > 60])
+    mean = d.mean(0)
+    size, modes = np.linalg.eigh((d - mean).T @ (d - mean)/len(d))
+    return dict(mean=mean, modes=modes.T[::-1][:count].copy(), spread=np.sqrt(size[::-1][:count]).astype(np.float32))
+
+# %% ../nbs/03_ef.ipynb #shapec04
+@lru_cache(maxsize=1)
+def load_shapes() -> dict: # as `learn_shapes` gives them
+    "What ventricles look like, learnt from the simulated hearts that the network in the package was trained on."
+    from safetensors.numpy import load_file
+    there = Path(__file__).parent if '__file__' in globals() else Path('../echomotion')   # the latter in this notebook
+    return {k: v.astype(np.float32) for k, v in load_file(there/'weights'/'shapes.safetensors').items()}
+
+# %% ../nbs/03_ef.ipynb #shapec05
+def fit_shape(p:np.ndarray, # (N, S, S) probabilities of cavity, frames of one recording
+              home:np.ndarray, # (S, S) its mean cavity
+              shapes:dict=None, # of `learn_shapes`; None: those in the package
+              steps:int=6, # of Newton's method
+             ) -> tuple: # float32 (N, S, S) logits of the shape; (N,) how far it bends, in standard deviations
+    "The ventricle-like shape that explains the network's probabilities best."
+    s, (frame, cell), slope, prior = shapes or load_shapes(), _shape_frame(home), 2., 10.
+    modes, seen = s['modes'], np.stack([_to_frame(q, frame).ravel() for q in p])
+    pairs = (modes[:, None]*modes[None]).reshape(-1, modes.shape[1])
+    b, stiff = np.zeros((len(p), len(modes)), np.float32), prior/s['spread']**2
+    for _ in range(steps):
+        q = 1/(1 + np.exp(-slope*(s['mean'] + b @ modes)))
+        pull = slope*(seen - q) @ modes.T - stiff*b
+        bends = (slope**2*q*(1 - q) @ pairs.T).reshape(len(p), len(modes), -1) + np.diag(stiff)
+        b = b + np.clip(np.linalg.solve(bends, pull[..., None])[..., 0], -60, 60)
+    logits = [_from_frame(slope*(s['mean'] + row @ modes).reshape(_GRID, _GRID), frame, p.shape[1]) for row in b]
+    return np.stack(logits), np.sqrt(((b/s['spread'])**2).sum(1))
+
+# %% ../nbs/03_ef.ipynb #shapec06
+_USUAL_BEND = 2.2   # SD: of typical phantoms one in twenty bends by more than 2
+
+def _shape_doubt(bend):
+    much = np.nanmedian(bend) if np.isfinite(bend).any() else 0.
+    if much <= _USUAL_BEND: return ()
+    return (f'an unusual outline: no ventricle of the simulator is shaped like it (it bends by {much:.1f} SD)',)
+
+# %% ../nbs/03_ef.ipynb #inttime2
+def _smoothed(x, fps, seconds=.03):
+    "Along time, with a bell this wide"
+    return gaussian_filter1d(np.asarray(x, np.float32), max(.5, seconds*(fps if _known(fps) else 50)), axis=0)
+
+_FEWEST = 8   # frames that can show a beat
+
+def _spread_out(x):
+    "From 0 at the lowest tenth to 1 at the highest"
+    low, high = np.percentile(x, (5, 95))
+    return np.clip((x - low)/max(high - low, 1e-6), -.2, 1.2)
+
+def clip_phase(told:np.ndarray, # (T,) how end-systolic each frame looks, 0 to 1
+               area:np.ndarray, # (T,) of what is found in it, in any unit
+               fps:float=None, # frames a second; None: taken for 50
+              ) -> np.ndarray: # (T,) where in the beat each frame lies: 0 end-diastole, 1 end-systole
+    "The phase of each frame of a clip, from looks and size together; a clip in which nothing beats stays as it looks."
+    told, area = _smoothed(told, fps), _smoothed(area, fps)
+    if len(told) < _FEWEST: return told
+    both = _spread_out(_smoothed(.5*_spread_out(told) + .5*(1 - _spread_out(area)), fps))
+    low, high = np.percentile(area, (5, 95))
+    sure = np.clip((high - low)/max(high, 1e-6)/.1, 0, 1)   # how much it beats: a tenth of the area is enough
+    return told + sure*(both - told)
+
+def _shaped(p, home):
+    "Probabilities halfway to the shape that explains them best, and how far it bends; as they are where nothing is found"
+    found = (p > .5).any((1, 2))
+    bend = np.full(len(p), np.nan, np.float32)
+    if home.sum() < 20 or not found.any(): return p, bend
+    logits, bend[found] = fit_shape(p[found], home)
+    own = np.clip(p[found], 1e-3, 1 - 1e-3)
+    p = p.copy(); p[found] = 1/(1 + np.exp(-.5*(logits + np.log(own/(1 - own)))))
+    return p, bend
+
+def _in_time(seen, fps):
+    "From what a network sees in the batches of a clip: of each batch its start, probabilities (N, S, S), bends (N,)"
+    from echomotion.train import at_phase
+    if not seen: return
+    outlines, phase = (np.concatenate(part) for part in zip(*[(o.astype(np.float16), p) for o, p in seen]))
+    n, step, moves = len(outlines), 256, len(outlines) >= _FEWEST and outlines.shape[1] > 1
+    mixed = lambda o, i: at_phase(o, phase[i:i + step])
+    if moves:
+        area = [(mixed(outlines[i:i + step], i) > .5).sum((1, 2)) for i in range(0, n, step)]
+        phase = clip_phase(phase, np.concatenate(area), fps)
+    def piece(i):
+        if not moves: return mixed(outlines[i:i + step], i)
+        a = max(0, i - 64)   # frames before and after, so that pieces join without a seam
+        return mixed(_smoothed(outlines[a:i + step + 64], fps, .05)[i - a:i - a + step], i)
+    home = sum(clean_masks(piece(i) > .5, 1).sum(0) for i in range(0, n, step))/n
+    for i in range(0, n, step):
+        p = piece(i)
+        yield i, *(_shaped(p, home) if outlines.shape[1] > 1 else (p, np.full(len(p), np.nan)))
+
 # %% ../nbs/03_ef.ipynb #41a7c3db
 def _segment(clip, model, batch_size=32, threshold=.5):
-    "The masks of `segment_clip`, and by how much surer the network is of the mirrored clip."
+    "The masks of `segment_clip`, by how much surer the network is of the mirrored clip, how far each frame's shape bends."
     frames = np.asarray(getattr(clip, 'frames', clip))
     if frames.ndim != 3: raise ValueError(f'frames have shape {frames.shape}; a grey clip has (frames, height, width)')
     n, own = len(frames), frames.shape[1:]
@@ -351,13 +483,16 @@ def _segment(clip, model, batch_size=32, threshold=.5):
         square = np.zeros((len(part), side, side), np.uint8)
         square[:, top:top+h, left:left+w] = _sized(grey[part], (h, w))
         return _resize(square, size)
-    out = np.zeros(frames.shape, bool)
     gain = _mirror_gain(fitted(frames[::max(1, n // 8)][:min(8, batch_size)]), model) if n else 0.
     turn = -1 if gain > _SURELY_MIRRORED else 1
-    for i in range(0, n, batch_size):
-        p = np.asarray(model.predict(fitted(frames[i:i+batch_size])[..., ::turn].copy()), np.float32)[..., ::turn]
-        out[i:i+batch_size] = _sized(_resize(np.ascontiguousarray(p), side)[:, top:top+h, left:left+w], own) >= threshold
-    return out, gain
+    look = getattr(model, 'predict_ends', lambda x: (np.asarray(model.predict(x))[:, None], np.zeros(len(x))))
+    seen = [look(fitted(frames[i:i+batch_size])[..., ::turn].copy()) for i in range(0, n, batch_size)]
+    out = np.zeros(frames.shape, bool)
+    bends = np.full(n, np.nan, np.float32)
+    for i, p, bend in _in_time(seen, getattr(clip, 'fps', None)):
+        p, bends[i:i+len(p)] = np.ascontiguousarray(p[..., ::turn]), bend
+        out[i:i+len(p)] = _sized(_resize(p, side)[:, top:top+h, left:left+w], own) >= threshold
+    return out, gain, bends
 
 # %% ../nbs/03_ef.ipynb #c1a1b001s
 def segment_clip(clip, # a `Clip`, or uint8 frames (T, H, W)
@@ -432,6 +567,7 @@ class EFResult:
     doubts: tuple = () # reasons for doubt, one phrase each
     name: str = 'clip' # whose EF this is
     times: np.ndarray = None # float (T,), seconds; None where frames are evenly spaced
+    bend: np.ndarray = None # float (T,), how far the shape of each outline bends, SD; None where no shape was fitted
 
     @property
     def heart_rate(self): # beats a minute; NaN where fewer than two beats or no frame rate
@@ -760,11 +896,13 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
     if model is None:
         from echomotion.train import load_model
         model = load_model()
-    raw, mirror_gain = _segment(clip, model, batch_size)
+    raw, mirror_gain, bends = _segment(clip, model, batch_size)
     result = _on_true_times(clean_masks(raw), clip)
     usual = getattr(model, 'info', {}).get('trained')
     outside = outside_doubts(recording_signs(clip, model), usual) if usual and np.isfinite(result.ef) else ()
-    return replace(result, doubts=(*result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip), *_mirror_doubt(mirror_gain), *outside))
+    shape = _shape_doubt(bends) if np.isfinite(result.ef) else ()
+    return replace(result, bend=bends if np.isfinite(bends).any() else None,
+                   doubts=(*result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip), *_mirror_doubt(mirror_gain), *outside, *shape))
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
 LV_COLOUR, ED_COLOUR, ES_COLOUR = (OKABE_ITO[k] for k in ('sky', 'blue', 'red'))

@@ -77,9 +77,9 @@ class Heart:
     apex_squeeze: float  = _row(0., '', 'how much more the apex closes in systole than the rest', (-.3, 1), (-.05, .5))
     rv_length: float     = _row(1., '', "length of the right ventricle, share of the left one's", (.5, 1.5), (.8, 1.15))
     trabecular_mm: float = _row(0., 'mm', 'trabecular layer: between the line that readers draw and compact muscle',
-                                (0, 8), (.5, 3.5), clean=(.5, 1.5), typical=(1, 2.5))
+                                (0, 8), (.8, 3), clean=(.5, 1.5), typical=(1, 2.5))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
-                                (0, 4), (.5, 2.8), clean=(.2, .8), typical=(.2, .8))
+                                (0, 4), (.5, 2), clean=(.2, .8), typical=(.2, .8))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -1223,9 +1223,9 @@ def artefact_table(model, # an `LVModel`
 
 # %% ../nbs/05_phantom.ipynb #bc1167a4
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
-                      hearts:int=8000, # for training; VAL gets one in forty
+                      hearts:int=24000, # for training; VAL gets one in forty
                       count:int=4, # pictures of each heart
-                      epochs:int=1, # passes over the pictures
+                      epochs:int=2, # passes over the pictures
                       seed:int=50, # of the hearts
                       workers:int=None, # processes that simulate; None: one a core
                       progress:bool=True, # show bars
@@ -1233,9 +1233,9 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     ) -> object: # the trained `LVModel`
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
-    kinds = ('wide', 'wide', 'views', 'hard')
+    kinds = ('typical', 'wide', 'views', 'typical', 'wide', 'hard')
     own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2.5e-3,
-               precision='fp32')
+               precision='bf16')
     config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)

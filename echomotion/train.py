@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['dice', 'iou', 'DiceMetric', 'IoUMetric', 'Config', 'preset_config', 'make_net', 'forward_dtype', 'LVModel',
-           'SeedEpochs', 'OutlineLoss', 'encoder_first', 'lv_learner', 'save_weights', 'load_model', 'train_model',
-           'repeat_run']
+           'at_phase', 'SeedEpochs', 'OutlineLoss', 'encoder_first', 'TellPhase', 'lv_learner', 'save_weights',
+           'load_model', 'train_model', 'repeat_run']
 
 # %% ../nbs/02_train.ipynb #d5a1e24f
 import contextlib, hashlib, json, platform, random, tempfile, time, warnings
@@ -236,27 +236,51 @@ def _zoomed(x, zoom):
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
 # %% ../nbs/02_train.ipynb #t2a00004
+def _outlines(net, x):
+    "Probabilities (N, 1, S, S) of the cavity, or (N, 2, S, S) at both ends of the beat; (N,) that of end-systole, or 0"
+    logits, told = net.ends(x) if hasattr(net, 'ends') else (net(x), None)
+    return logits.float().sigmoid(), torch.zeros(len(x)) if told is None else told.float().sigmoid()
+
+@patch
+def predict_ends(self:LVModel,
+    frames:np.ndarray, # uint8 (N, size, size), grey
+    batch_size:int=32, # images a forward pass
+) -> tuple: # float32 (N, 2, size, size), probability of cavity at ED and at ES; float32 (N,), probability of ES
+    "How the cavity would lie in each frame at either end of the beat, and how sure it is ES; a network with one outline gives (N, 1, size, size) and 0."
+    frames, s = np.asarray(frames), self.config.size
+    if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
+        raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
+                         'resize first, or call segment_clip, which takes any size')
+    zooms, outlines, phases = self.config.zooms, [], []
+    with torch.inference_mode(), _autocast(self.config.precision, self.device):
+        for i in range(0, len(frames), batch_size):
+            x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
+            seen = [((_zoomed(x / 255, z) - self.mean) / self.std).contiguous(memory_format=torch.channels_last) for z in zooms]
+            p, phase = zip(*[_outlines(self.net, v) for v in seen])
+            outlines.append((sum(_zoomed(v, 1 / z) for v, z in zip(p, zooms)) / len(zooms)).cpu().numpy())
+            phases.append((sum(phase) / len(zooms)).cpu().numpy())
+    if not outlines: return np.zeros((0, 2, s, s), np.float32), np.zeros(0, np.float32)
+    return np.concatenate(outlines), np.concatenate(phases)
+
+# %% ../nbs/02_train.ipynb #phase002
+def at_phase(
+    outlines:np.ndarray, # float (N, 2, S, S), probabilities at ED and at ES; (N, 1, S, S): the one outline, whatever the phase
+    phase:np.ndarray, # (N,) where in the beat: 0 ED, 1 ES
+) -> np.ndarray: # float32 (N, S, S)
+    "The cavity between its two ends: their logits, mixed."
+    if outlines.shape[1] == 1: return outlines[:, 0].astype(np.float32)
+    p = np.clip(outlines.astype(np.float32), 1e-3, 1 - 1e-3)
+    logits = np.log(p/(1 - p))
+    mixed = logits[:, 0] + np.asarray(phase, np.float32)[:, None, None]*(logits[:, 1] - logits[:, 0])
+    return 1/(1 + np.exp(-mixed))
+
 @patch
 def predict(self:LVModel,
     frames:np.ndarray, # uint8 (N, size, size), grey
     batch_size:int=32, # images a forward pass
 ) -> np.ndarray: # float32 (N, size, size), probability that a pixel lies inside the LV cavity
     "Probability of LV cavity for each pixel of each frame."
-    frames, s = np.asarray(frames), self.config.size
-    if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
-        raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
-                         'resize first, or call segment_clip, which takes any size')
-    out = np.empty(frames.shape, np.float32)
-    with torch.inference_mode(), _autocast(self.config.precision, self.device):
-        for i in range(0, len(frames), batch_size):
-            x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
-            p = 0.
-            for zoom in self.config.zooms:
-                seen = (_zoomed(x / 255, zoom) - self.mean) / self.std
-                logits = self.net(seen.contiguous(memory_format=torch.channels_last))
-                p = p + _zoomed(logits.float().sigmoid(), 1 / zoom)
-            out[i:i + batch_size] = (p / len(self.config.zooms))[:, 0].cpu().numpy()
-    return out
+    return at_phase(*self.predict_ends(frames, batch_size))
 
 # %% ../nbs/02_train.ipynb #fa9dfe15
 def _seed_all(seed, dls=None):
@@ -323,7 +347,28 @@ def encoder_first(
 ) -> list: # parameter groups: encoder, way up
     "What has been trained before, and what has not: two groups for two learning rates."
     known = nn.ModuleList([net.stem, net.stages])
-    return [params(known), params(nn.ModuleList([net.up, net.head]))]
+    return [params(known), params(nn.ModuleList([net.up, net.head, net.phase]))]
+
+# %% ../nbs/02_train.ipynb #phase001
+class TellPhase(Callback):
+    "Train a `LiteUNet` with the place in the beat that each image has, where `frame_dls(phases=True)` knows it."
+    order = 9   # before `_Autocast`
+    def __init__(self,
+        weight:float=.1, # of the loss of the phase
+    ): self.weight = weight
+    def before_batch(self):
+        mask, *rest = self.yb
+        self.at = rest[0].as_subclass(torch.Tensor) if rest else mask.new_full((len(mask),), -1.)
+        self.learn.yb = (mask,)
+        if self.training: self.learn.xb = (*self.xb, self.at.clamp_min(0) + .5*(self.at < 0))
+    def after_pred(self):
+        if self.training: self.learn.pred, self.told = self.pred
+    def after_loss(self):
+        known = self.at >= 0
+        if self.training and known.any():
+            lost = nn.functional.binary_cross_entropy_with_logits(self.told.float()[known], self.at[known])
+            self.learn.loss_grad = self.loss_grad + self.weight*lost
+
 
 # %% ../nbs/02_train.ipynb #8ad806ec
 def lv_learner(
@@ -336,7 +381,7 @@ def lv_learner(
         net = make_net(config)
     device = getattr(dls, 'device', None) or 'cpu'
     dtype = forward_dtype(config.precision, device)
-    cbs = [SeedEpochs(config.seed)]
+    cbs = [SeedEpochs(config.seed), *([TellPhase()] if config.arch == 'lite0' else [])]
     if dtype == torch.float16: cbs.append(MixedPrecision())
     elif dtype is not None: cbs.append(_Autocast(config.precision, device))
     loss = OutlineLoss(config.dice_loss) if config.dice_loss else BCEWithLogitsLossFlat()
@@ -633,7 +678,7 @@ def train_model(
     with _own_randomness():
         bs = min(config.bs, int((df.split == 'TRAIN').sum()) or 1)
         dls = frame_dls(frames_dir, size=config.size, bs=bs, seed=config.seed, augment=config.augment,
-                        flip=config.flip, restyle=config.restyle)
+                        flip=config.flip, restyle=config.restyle, phases=config.arch == 'lite0')
     run = _describe(frames_dir, df, dls, config)
     out.mkdir(parents=True, exist_ok=True)
     go_on = resume and (out/'config.json').exists()

@@ -108,6 +108,13 @@ def resnet_unet(
     finally: socket.setdefaulttimeout(patience)
 
 # %% ../nbs/01_unet.ipynb #lite0c01
+class _Depthwise(nn.Conv2d):
+    "A window for each channel alone; the gradient of one with 5 x 5 or a stride is ten times slower in bfloat16 on a CPU"
+    def forward(self, x):
+        slow = self.kernel_size[0] > 3 or self.stride[0] > 1
+        if not (slow and self.training and x.device.type == 'cpu'): return super().forward(x)
+        with torch.autocast('cpu', enabled=False): return super().forward(x.float())
+
 class MBConv(nn.Module):
     "The block of MobileNet and EfficientNet: widen, look around channel by channel, narrow (Sandler et al. 2018)."
     def __init__(self,
@@ -121,7 +128,7 @@ class MBConv(nn.Module):
         n = ni * widen
         def bn_act(k): return [nn.BatchNorm2d(k), nn.ReLU6(inplace=True)]
         wide = [nn.Conv2d(ni, n, 1, bias=False), *bn_act(n)] if widen > 1 else []
-        around = [nn.Conv2d(n, n, kernel, stride, kernel // 2, groups=n, bias=False), *bn_act(n)]
+        around = [_Depthwise(n, n, kernel, stride, kernel // 2, groups=n, bias=False), *bn_act(n)]
         self.layers = nn.Sequential(*wide, *around, nn.Conv2d(n, nf, 1, bias=False), nn.BatchNorm2d(nf))
         self.residual = stride == 1 and ni == nf
     def forward(self, x): return x + self.layers(x) if self.residual else self.layers(x)
@@ -145,7 +152,8 @@ def _lite0_stages():
 
 # %% ../nbs/01_unet.ipynb #lite0c04
 class LiteUNet(nn.Module):
-    "A U-Net on the encoder of EfficientNet-lite0 (Tan and Le 2019): one logit a pixel, made at half the side."
+    ("A U-Net on the encoder of EfficientNet-lite0 (Tan and Le 2019), made at half the side: the cavity as it would lie "
+     "at end-diastole and at end-systole, and which of the two the image shows.")
     bridges = 0, 1, 2, 4   # the stages whose result is kept for the way up
     def __init__(self,
         widths:tuple=(96, 64, 32, 32), # channels on the way up, from 1/16 of the side to 1/2
@@ -155,22 +163,35 @@ class LiteUNet(nn.Module):
         self.stages = _lite0_stages()
         ni = [_LITE0[-1][1], *widths]
         self.up = nn.ModuleList([conv_block(n + _LITE0[b][1], nf) for n, b, nf in zip(ni, self.bridges[::-1], widths)])
-        self.head = nn.Conv2d(widths[-1], 1, 1)
+        self.head = nn.Conv2d(widths[-1], 2, 1)
+        self.phase = nn.Linear(4*_LITE0[-1][1], 1)
         nn.init.constant_(self.head.bias, -2.)
 
-    def forward(self,
+    def ends(self,
         x:Tensor, # (N, 1, H, W) normalised
-    ) -> Tensor: # (N, 1, H, W) logits
+    ) -> tuple: # (N, 2, H, W) logits at end-diastole and end-systole; (N,) logit of end-systole
+        "Both outlines of each image, and how sure it is end-systole."
         def enlarge(x, like):
             return nn.functional.interpolate(x, size=like.shape[-2:], mode='bilinear', align_corners=False)
         image, kept, x = x, [], self.stem(x)
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.bridges: kept.append(x)
+        told = self.phase(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))[:, 0]
         for join in self.up:
             bridge = kept.pop()
             x = join(torch.cat([enlarge(x, bridge), bridge], dim=1))
-        return enlarge(self.head(x), image)
+        return enlarge(self.head(x), image), told
+
+    def forward(self,
+        x:Tensor, # (N, 1, H, W) normalised
+        phase:Tensor=None, # (N,) where in the beat each image lies, 0 end-diastole to 1 end-systole; None: as it looks
+    ) -> Tensor: # (N, 1, H, W) logits; with `phase` also the (N,) logit of end-systole, for training
+        logits, told = self.ends(x)
+        at = (told.sigmoid() if phase is None else phase).to(logits.dtype)[:, None, None, None]
+        mixed = torch.lerp(logits[:, :1], logits[:, 1:], at)
+        return mixed if phase is None else (mixed, told)
+
 
 # %% ../nbs/01_unet.ipynb #lite0c06
 def load_photo_weights(
