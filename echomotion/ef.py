@@ -440,6 +440,11 @@ def clip_phase(told:np.ndarray, # (T,) how end-systolic each frame looks, 0 to 1
     sure = np.clip((high - low)/max(high, 1e-6)/.1, 0, 1)   # how much it beats: a tenth of the area is enough
     return told + sure*(both - told)
 
+def _largest(home):
+    "A mean cavity without what lies apart from its largest piece"
+    n, labels, stats, _ = cv2.connectedComponentsWithStats((home > .25*home.max()).astype(np.uint8))
+    return home*(labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()) if n > 1 else home
+
 def _shaped(p, home):
     "Probabilities halfway to the shape that explains them best, and how far it bends; as they are where nothing is found"
     found = (p > .5).any((1, 2))
@@ -464,10 +469,11 @@ def _in_time(seen, fps):
         if not moves: return mixed(outlines[i:i + step], i)
         a = max(0, i - 64)   # frames before and after, so that pieces join without a seam
         return mixed(_smoothed(outlines[a:i + step + 64], fps, .05)[i - a:i - a + step], i)
-    home = sum(clean_masks(piece(i) > .5, 1).sum(0) for i in range(0, n, step))/n
-    for i in range(0, n, step):
-        p = piece(i)
-        yield i, *(_shaped(p, home) if outlines.shape[1] > 1 else (p, np.full(len(p), np.nan)))
+    if outlines.shape[1] == 1:
+        for i in range(0, n, step): yield i, piece(i), np.full(len(outlines[i:i + step]), np.nan)
+        return
+    home = _largest(sum((piece(i) > .5).sum(0) for i in range(0, n, step))/n)
+    for i in range(0, n, step): yield i, *_shaped(piece(i), home)
 
 # %% ../nbs/03_ef.ipynb #41a7c3db
 def _segment(clip, model, batch_size=32, threshold=.5):

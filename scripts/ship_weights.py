@@ -134,7 +134,7 @@ def ship(run, assessed):
     info = dict(model.info, trained=trained_range(model))   # for the doubt of a recording unlike those it was trained on
     ship_shapes(run)
     save_weights(OUT/'quick.safetensors', model.net, model.config, model.mean, model.std, info, half=True)
-    if code := echomotion(['assess', '--out', str(assessed)]): sys.exit(code)
+    if code := echomotion(['assess', '--clips', '100', '--out', str(assessed)]): sys.exit(code)
     tables = {k: pd.read_csv(assessed/f'{k}.csv') for k in ('typical', 'hard', 'artefacts')}
     phantoms = pd.concat([tables[k].assign(difficulty=k) for k in ('typical', 'hard')])
     shutil.copyfile(run/'history.csv', OUT/'quick_history.csv')
