@@ -8,7 +8,8 @@ __all__ = ['LOOKS', 'EVIDENCE', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection
            'smooth_curve', 'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult',
            'interval_text', 'reasons_to_doubt', 'measure_ef', 'view_probabilities', 'recording_signs', 'outside_doubts',
            'ef_evidence', 'weights_stamp', 'Calibration', 'needed_clips', 'ef_interval', 'load_calibration',
-           'with_interval', 'clip_ef', 'overlay', 'plot_frames', 'plot_ef_curve', 'write_animation']
+           'usable_calibration', 'with_interval', 'clip_ef', 'overlay', 'plot_frames', 'plot_ef_curve',
+           'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
 import hashlib, json
@@ -846,12 +847,19 @@ def load_calibration(
     return Calibration(**dict(told, scores=np.sort(np.array(told['scores'], float))))
 
 # %% ../nbs/03_ef.ipynb #trust0000013
-def _fitting(calibration, model, level):
-    "The calibration to use with a network; None: no interval"
-    needed_clips(level)   # is it a level?
+def usable_calibration(
+    calibration, # a `Calibration`, None for the package's, False for none
+    model, # an `LVModel`
+    level:float=.9, # of the interval
+) -> Calibration: # None where there is none for this network
+    "The calibration to use with a network; one that was made with other weights, or from too few clips, is refused"
+    need = needed_clips(level)
     if calibration is False: return None
     asked = calibration or load_calibration()
-    if asked is None or weights_stamp(model) == asked.weights: return asked
+    if asked is None: return None
+    if weights_stamp(model) == asked.weights:
+        if len(asked.scores) >= need: return asked
+        raise ValueError(f'an interval of level {level:g} needs {need} calibration clips, there are {len(asked.scores)}: label more, or lower the level')
     if calibration is None: return None   # the package's own is for the package's weights
     raise ValueError('this calibration was made with other weights, and an interval holds for the network it was made with: '
                      'make one with `echomotion calibrate FOLDER --model WEIGHTS`')
@@ -907,7 +915,7 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
     if model is None:
         from echomotion.train import load_model
         model = load_model()
-    calibration = _fitting(calibration, model, level)
+    calibration = usable_calibration(calibration, model, level)
     raw, mirror_gain = _segment(clip, model, batch_size)
     result = _on_true_times(clean_masks(raw), clip)
     usual = getattr(model, 'info', {}).get('trained')
