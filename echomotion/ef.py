@@ -8,8 +8,8 @@ __all__ = ['LOOKS', 'EVIDENCE', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection
            'smooth_curve', 'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult',
            'interval_text', 'reasons_to_doubt', 'measure_ef', 'view_probabilities', 'recording_signs', 'outside_doubts',
            'ef_evidence', 'weights_stamp', 'Calibration', 'needed_clips', 'ef_interval', 'load_calibration',
-           'usable_calibration', 'with_interval', 'clip_ef', 'overlay', 'plot_frames', 'plot_ef_curve',
-           'write_animation']
+           'usable_calibration', 'motion_signs', 'why_still', 'why_not_apical', 'with_interval', 'clip_ef', 'overlay',
+           'plot_frames', 'plot_ef_curve', 'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
 import hashlib, json
@@ -769,9 +769,11 @@ def ef_evidence(
     result:EFResult, # its measurement, with an EF
     model, # the `LVModel` it was measured with
     signs:dict=None, # of `recording_signs`; None: nothing is said of the looks
+    p:np.ndarray=None, # float (5, 2B, S, S): the views of ED and ES, where they are there already
 ) -> dict: # name -> float, the names of `EVIDENCE`
     "What a measurement shows of its own worth"
-    p, usual, a_beat = _beat_views(clip, result, model), getattr(model, 'info', {}).get('trained'), _frames_a_beat(result)
+    if p is None: p = _beat_views(clip, result, model)
+    usual, a_beat = getattr(model, 'info', {}).get('trained'), _frames_a_beat(result)
     wide, narrow = (_efs_of_rows(p[:1], cuts)[0] for cuts in ((.3, .7), (.7, .3)))
     return dict(
         ef=result.ef, views=_spread(_efs_of_rows(p)), edge=float((wide - narrow) / 2) if np.isfinite(wide - narrow) else 20.,
@@ -800,6 +802,7 @@ class Calibration:
     usual: dict # evidence -> (mean, sd, low, high) where the two were learnt; beyond low and high it counts as these
     weights: str # `weights_stamp` of the network
     about: str = '' # which clips these were, in words
+    apical: dict = field(default_factory=dict) # what an apical ventricle looks like, of `learn_apical` in lesson 11; empty: not asked
 
     def save(self, path): # to a JSON file
         with whole_file(path) as f: Path(f).write_text(json.dumps(asdict(replace(self, scores=self.scores.tolist())), indent=1))
@@ -864,6 +867,53 @@ def usable_calibration(
     raise ValueError('this calibration was made with other weights, and an interval holds for the network it was made with: '
                      'make one with `echomotion calibrate FOLDER --model WEIGHTS`')
 
+# %% ../nbs/03_ef.ipynb #trust0000016
+def _after_alignment(a, b, lit):
+    "Change between two pictures once the second is shifted onto the first, over the change as it is"
+    (dx, dy), _ = cv2.phaseCorrelate(a, b, cv2.createHanningWindow(a.shape[::-1], cv2.CV_32F))
+    back = lambda x: cv2.warpAffine(x, np.float32([[1, 0, -dx], [0, 1, -dy]]), a.shape[::-1])
+    inner = cv2.erode((lit & (back(lit.astype(np.uint8)) > 0)).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    if not inner.any(): return 1.
+    return float(np.abs(back(b) - a)[inner].mean() / max(np.abs(b - a)[inner].mean(), 1e-3))
+
+# %% ../nbs/03_ef.ipynb #trust0000017
+def motion_signs(
+    frames:np.ndarray, # uint8 (T, H, W)
+) -> dict: # 'moves' and 'shift', shares; 1 and 1 for fewer than 8 frames, of which nothing is said
+    "Does anything move, and is it more than the probe?"
+    if len(frames) < 8: return dict(moves=1., shift=1.)
+    some = frames[np.unique(np.linspace(0, len(frames) - 1, 24).astype(int))]
+    x = np.stack([cv2.resize(f, (96, 96), interpolation=cv2.INTER_AREA) for f in some]).astype(np.float32)
+    lit = x.max(0) > 8
+    if not lit.any(): return dict(moves=0., shift=1.)
+    moves = np.abs(np.diff(x, axis=0))[:, lit].mean() / max(x[:, lit].std(), 1.)
+    return dict(moves=float(moves), shift=float(np.median([_after_alignment(x[0], f, lit) for f in x[1:]])))
+
+# %% ../nbs/03_ef.ipynb #trust0000018
+_STILL, _SHAKEN = .01, .45 # measured on simulated and real recordings: see lesson 11
+
+def why_still(
+    motion:dict, # of `motion_signs`
+) -> str: # a reason to refuse; empty where the recording moves
+    "A still that was saved as a clip, or one that is moved about"
+    if motion['moves'] < _STILL: return 'nothing moves: a still that was saved as a clip'
+    return 'only the picture as a whole moves: a still that is shifted about' if motion['shift'] < _SHAKEN else ''
+
+def _refused(r, why):
+    "The result without its numbers, and why; as it was where there is no reason"
+    if not why or np.isnan(r.ef): return r
+    return _no_ef(why, area=r.area, volume=r.volume, axes=r.axes, masks=r.masks, fps=r.fps, pixel_mm=r.pixel_mm, name=r.name, times=r.times)
+
+# %% ../nbs/03_ef.ipynb #trust0000020
+def why_not_apical(
+    signs:dict, # name -> number: of `recording_signs`, `motion_signs` and `ef_evidence` together
+    apical:dict, # name -> (mean, sd, low, high, weight), and 'constant': a sum below 0 is refused; empty: nothing is refused
+) -> str: # a reason to refuse; empty where it may be a ventricle
+    "Is this a beating left ventricle, seen from the apex?"
+    if not apical or not set(apical) - {'constant'} <= set(signs): return ''
+    terms = [w * (np.clip(np.nan_to_num(signs[k], nan=m), low, high) - m) / sd for k, (m, sd, low, high, w) in apical.items() if k != 'constant']
+    return '' if apical['constant'] + sum(terms) >= 0 else 'this does not look like a beating left ventricle seen from the apex'
+
 # %% ../nbs/03_ef.ipynb #trust0000014
 def with_interval(
     result:EFResult, # a measurement
@@ -876,6 +926,7 @@ def with_interval(
     "The result with the interval in which its EF lies"
     if not calibration or not np.isfinite(result.ef): return result
     evidence = ef_evidence(clip, result, model, signs)
+    if why := why_not_apical({**(signs or {}), **evidence}, calibration.apical): return replace(_refused(result, why), evidence=evidence)
     low, high = ef_interval(evidence, calibration, level)
     outside = () if low <= result.ef <= high else (f'the EF lies outside of its own interval, {low:.0f} to {high:.0f}%: on clips like this the network reads too {"low" if result.ef < low else "high"}',)
     return replace(result, interval=(low, high), level=level, evidence=evidence, doubts=(*result.doubts, *outside))
@@ -917,12 +968,13 @@ def clip_ef(clip, # a `Clip`, or the path of a recording
         model = load_model()
     calibration = usable_calibration(calibration, model, level)
     raw, mirror_gain = _segment(clip, model, batch_size)
-    result = _on_true_times(clean_masks(raw), clip)
+    motion = motion_signs(clip.frames)
+    result = _refused(_on_true_times(clean_masks(raw), clip), why_still(motion))
     usual = getattr(model, 'info', {}).get('trained')
     signs = recording_signs(clip, model) if usual and np.isfinite(result.ef) else {}
     outside = outside_doubts(signs, usual) if signs else ()
     doubts = *result.doubts, *_pieces_doubt(raw), *_aspect_doubt(clip), *_mirror_doubt(mirror_gain), *outside
-    return with_interval(replace(result, doubts=doubts), clip, model, level, calibration, signs)
+    return with_interval(replace(result, doubts=doubts), clip, model, level, calibration, signs | motion)
 
 # %% ../nbs/03_ef.ipynb #65f4fb76
 LV_COLOUR, ED_COLOUR, ES_COLOUR = (OKABE_ITO[k] for k in ('sky', 'blue', 'red'))
