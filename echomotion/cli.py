@@ -6,8 +6,8 @@
 __all__ = ['DEMO_PLAN', 'SMALL_PLAN', 'error_text', 'OneLineParser', 'cli_parser', 'main', 'split_counts', 'run_phantom',
            'training_config', 'data_folder', 'run_train', 'weights_file', 'save_ef', 'unique_file_name', 'run_ef',
            'summary_lines', 'run_evaluate', 'peak_memory_gb', 'demo_summary', 'run_demo', 'run_pretrain',
-           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'weights_figures', 'items_per_second',
-           'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
+           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'run_calibrate', 'run_check', 'weights_figures',
+           'items_per_second', 'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
 
 # %% ../nbs/13_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -571,6 +571,52 @@ def run_adapt(
         if args.real: print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
     print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: "
           'pass them on as you may pass on those')
+    return 0
+
+# %% ../nbs/13_cli.ipynb #trust1300001
+_VIEW = _option('--view', choices=['4CH', '2CH'], default='4CH', help='of CAMUS: which view')
+
+_command('calibrate', 'make the interval around an EF from your own labelled clips', 'It holds for recordings like these.',
+    _option('data', metavar='FOLDER', help="CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
+    _MODEL, _LEVEL, _VIEW,
+    _option('--out', default='calibration.json', help='file to write, for --calibration of ef and evaluate'),
+    _option('--split', choices=['TRAIN', 'VAL', 'TEST', 'all'], default='VAL',
+            help='of a data set with splits; a network must not have been trained on it'))
+
+def run_calibrate(
+    args    # `data`, `model`, `level`, `view`, `out`, `split`
+) -> int:   # exit code
+    "Make the interval around an EF from labelled clips"
+    from echomotion.train import load_model
+    from echomotion.trust import calibrate
+    weights, split = weights_file(args.model), None if args.split == 'all' else args.split
+    c = calibrate(data_folder(args.data), load_model(weights), args.level, split, args.view)
+    c.save(args.out)
+    print(f'{args.out}: from {c.about}', f'next: echomotion ef CLIP --calibration {args.out} --level {args.level:g}'
+          + (f' --model {args.model}' if args.model else ''), sep='\n')
+    return 0
+
+# %% ../nbs/13_cli.ipynb #trust1300002
+_command('check', 'list the suspicious tracings of a data set, with a sheet of pictures', '',
+    _option('data', metavar='DATA', help="folder in EchoNet-Dynamic's layout, or CAMUS"),
+    _MODEL, _VIEW,
+    _option('--out', default='runs/check', help='folder for check.csv and check.png'),
+    _option('--most', type=_above_zero(), default=24, help='pictures on the sheet'))
+
+def run_check(
+    args    # `data`, `model`, `view`, `out`, `most`
+) -> int:   # exit code
+    "List the suspicious tracings of a data set"
+    from echomotion.data import whole_file
+    from echomotion.train import load_model
+    from echomotion.trust import check_tracings, contact_sheet, traced_data
+    data, model, out = traced_data(data_folder(args.data), args.view), load_model(weights_file(args.model)), Path(args.out)
+    suspects = check_tracings(data, model)
+    out.mkdir(parents=True, exist_ok=True)
+    with whole_file(out/'check.csv') as f: suspects.to_csv(f, index=False, float_format='%.4f')
+    sheet = contact_sheet(data, suspects, out/'check.png', model, args.most)
+    for r in suspects.head(10).itertuples(): print(f'{r.name}, frame {r.frame} ({r.phase}): {r.why}, suspicion {r.suspicion:.1f}')
+    print(f"{len(suspects)} tracings, the most suspicious first: {out/'check.csv'}", f'to look at: {sheet}', sep='\n')
     return 0
 
 # %% ../nbs/13_cli.ipynb #c13a0011

@@ -6,8 +6,8 @@
 __all__ = ['SUBGROUPS', 'DECOYS', 'APICAL_SIGNS', 'FAULTS', 'learn_places', 'calibration_from', 'intervals_of', 'trust_table',
            'subgroup', 'repeated_coverage', 'labelled_evidence', 'calibrate', 'reliability', 'calibration_error',
            'dropout_probabilities', 'ef_spread', 'risk_coverage', 'risk_area', 'decoy_clip', 'learn_apical',
-           'spoil_tracings', 'check_tracings', 'found_share', 'contact_sheet', 'generalised_cross_entropy',
-           'soft_labels', 'sampled_curve', 'beat_shape_ef', 'doubt_lift']
+           'spoil_tracings', 'traced_data', 'check_tracings', 'found_share', 'contact_sheet',
+           'generalised_cross_entropy', 'soft_labels', 'sampled_curve', 'beat_shape_ef', 'doubt_lift']
 
 # %% ../nbs/11_trust.ipynb #a0b615b5
 import re
@@ -16,13 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 
-# %% ../nbs/11_trust.ipynb #0c34f19a
+# %% ../nbs/11_trust.ipynb #4829b9c7
 from .data import OKABE_ITO, Clip, picture_bytes, resize_clip, show_progress, whole_file
 from .ef import (EVIDENCE, Calibration, clean_masks, clip_ef, ef_evidence, ef_interval, ejection_fraction, find_beats,
                            load_calibration, long_axis, needed_clips, overlay, recording_signs, smooth_curve, weights_stamp,
                            _as_seen, _efs_of_rows, _expected, _place_and_width, _spread, _square_mm)
 from .phantom import Scanner, draw_parameters, render, _scan_conversion
-from .real import outlined_clips, _ef_of
+from .real import outlined_clips, _data_set, _ef_of
 from .train import dice, load_model
 
 # %% ../nbs/11_trust.ipynb #172f6d2f
@@ -430,7 +430,17 @@ def _spoilt(data, name, fault, strength, rng):
     other = str(rng.choice([n for n in data.tracings if n != name])); from_ed, from_es = data.ed_es(other)
     return lines | {t: np.asarray(data.tracings[other][from_ed if t == ed else from_es], float)}
 
-# %% ../nbs/11_trust.ipynb #dd7739c9
+# %% ../nbs/11_trust.ipynb #25cfe035
+def traced_data(
+    folder, # folder in EchoNet-Dynamic's layout, or CAMUS
+    view:str='4CH', # of CAMUS
+) -> object: # `EchoNet` or `Camus`
+    "A data set with tracings; a folder that is none is refused"
+    data = _data_set(Path(folder), view)
+    if data is None: raise ValueError(f'{folder}: no FileList.csv and no folders patient0001, ... in it: give EchoNet-Dynamic or CAMUS')
+    if not data.tracings: raise ValueError(f'{folder}: none of its {len(data.names())} clips is traced: there is nothing to check')
+    return data
+
 def _compared(seen, traced, p):
     "How a tracing (S, S) differs from what the network says: overlap lacking, log of the area ratio, apex and middle moved (shares of the length)"
     found = clean_masks(p[None] > .5, 1)[0]; apex, base = long_axis(traced); length = max(np.hypot(*(base - apex)), 1.) if np.isfinite(apex).all() else np.nan
@@ -553,23 +563,20 @@ def sampled_curve(
     k = max(1, int(round(exposure/fps/step)))
     return np.interp(.2 + np.arange(n)/fps, fine, np.convolve(np.pad(v, k, mode='edge'), np.ones(k)/k, 'same')[k:-k])
 
-# %% ../nbs/11_trust.ipynb #99859b06
+# %% ../nbs/11_trust.ipynb #8194e08a
 def beat_shape_ef(
     curve:np.ndarray, # float (T,), volume or area
     fps:float, # frames a second
     exposure:float=1., # share of the time between two frames that goes into a frame; 0: nothing to undo
 ) -> float: # EF, percent, median of the beats; NaN where nothing beats
-    "EF from the shape of the beat between the frames, for slow frame rates with long exposures"
-    from scipy.interpolate import CubicSpline
+    "EF from the shape of the beat around ED and ES, for slow frame rates with long exposures"
     if not 0 <= exposure <= 1: raise ValueError(f'exposure is {exposure}; it is a share of the time between two frames, 0 to 1')
     beats, y = find_beats(curve, fps), smooth_curve(curve, fps)
     if not beats: return float('nan')
-    line, last = CubicSpline(np.arange(len(y)), y), len(y) - 1
-    near = lambda t: line(np.linspace(max(t - 1, 0), min(t + 1, last), 41))
-    ends = lambda ed, es: ((y[ed], y[es]), (near(ed).max(), near(es).min()))
-    efs = [[float(ejection_fraction(*pair)) for pair in ends(ed, es)] for ed, es in beats]
-    plain, shaped = np.median(efs, 0)
-    return float(plain + exposure*(shaped - plain))
+    bend = np.zeros(len(y)); bend[1:-1] = np.diff(y, 2)
+    ed, es = np.array(beats).T
+    y = y - exposure**2/24*bend   # a parabola that was averaged over `exposure` frames
+    return float(np.median(ejection_fraction(y[ed], y[es])))
 
 # %% ../nbs/11_trust.ipynb #05ec6d8f
 def doubt_lift(

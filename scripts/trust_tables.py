@@ -18,16 +18,16 @@ import pandas as pd
 import torch
 
 from echomotion.data import example_clip, read_clip, show_progress, whole_file
-from echomotion.ef import (EVIDENCE, clip_ef, ef_evidence, frame_noise, motion_signs, outside_doubts, recording_signs, weights_stamp,
+from echomotion.ef import (EVIDENCE, Calibration, clip_ef, disk_volume, ef_evidence, ejection_fraction, frame_noise, motion_signs, outside_doubts, recording_signs, weights_stamp,
                            why_not_apical, why_still, _as_seen, _beat_views)
-from echomotion.phantom import Heart, PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
+from echomotion.evaluate import interval_coverage
+from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
 from echomotion.real import outlined_clips, _ef_of
 from echomotion.train import dice, load_model
-from echomotion.trust import (APICAL_SIGNS, DECOYS, FAULTS, beat_shape_ef, calibration_error, calibration_from, check_tracings, decoy_clip,
-                              doubt_lift, dropout_probabilities, ef_spread, found_share, generalised_cross_entropy, learn_apical,
+from echomotion.trust import (DECOYS, FAULTS, beat_shape_ef, calibration_error, calibration_from, check_tracings, decoy_clip,
+                              doubt_lift, dropout_probabilities, ef_spread, generalised_cross_entropy, intervals_of, learn_apical,
                               learn_places, reliability, repeated_coverage, risk_area, risk_coverage, sampled_curve, soft_labels,
                               spoil_tracings, _at_size, _place_and_width)
-from echomotion.ef import Calibration, ejection_fraction, disk_volume
 from echomotion.unet import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,8 +161,6 @@ def coverage(records, table, places, level=.9):
         rows.append(repeated_coverage(real, places, level).assign(set='CAMUS, calibrated on half of them'))
         rows.append(repeated_coverage(real, learn_places(real, ()), level).query("subgroup == 'all'").assign(set='the same, one width for all'))
         shipped = calibration_from(table[table.part != 'learn'], places, '')
-        from echomotion.evaluate import interval_coverage
-        from echomotion.trust import intervals_of
         ends = intervals_of(real, shipped, level); c = interval_coverage(real.ef_true, *ends.T)
         rows.append(pd.DataFrame([dict(subgroup='all', clips=c['n'], coverage=c['coverage'], low=c['low'], high=c['high'], width=c['width'], set='CAMUS, calibrated on phantoms')]))
     t = pd.concat(rows)
@@ -286,7 +284,7 @@ def pairs_of(data, split, size, tracings=False):
 
 def trained(x, y, val, remedy, seed, steps, data, spoilt, strength):
     "Train a tiny U-Net and measure it"
-    torch.manual_seed(seed); rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
     target, keep, loss_of = y.astype(np.float32), np.ones(len(x), bool), torch.nn.functional.binary_cross_entropy_with_logits
     if remedy == 'soft labels': target = soft_labels(y, 1.2)
     if remedy == 'mean of three readers':
