@@ -870,7 +870,8 @@ def usable_calibration(
 # %% ../nbs/03_ef.ipynb #trust0000016
 def _after_alignment(a, b, lit):
     "Change between two pictures once the second is shifted onto the first, over the change as it is"
-    (dx, dy), _ = cv2.phaseCorrelate(a, b, cv2.createHanningWindow(a.shape[::-1], cv2.CV_32F))
+    # copies: it multiplies its window into what it is given
+    (dx, dy), _ = cv2.phaseCorrelate(a.copy(), b.copy(), cv2.createHanningWindow(a.shape[::-1], cv2.CV_32F))
     back = lambda x: cv2.warpAffine(x, np.float32([[1, 0, -dx], [0, 1, -dy]]), a.shape[::-1])
     inner = cv2.erode((lit & (back(lit.astype(np.uint8)) > 0)).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     if not inner.any(): return 1.

@@ -364,8 +364,8 @@ def decoy_clip(
     rng = np.random.default_rng([seed, 41, list(DECOYS).index(kind)])
     return Clip(DECOYS[kind](rng, n_frames, size), 25., f'{kind}{seed}')
 
-# %% ../nbs/11_trust.ipynb #b3867910
-APICAL_SIGNS = ('sure', 'agree', 'far', 'share', 'slender', 'lean', 'views', 'edge', 'tremble', 'beats', 'moves', 'shift') # what the refusal looks at
+# %% ../nbs/11_trust.ipynb #a125266d
+APICAL_SIGNS = ('sure', 'agree', 'far', 'share', 'slender', 'lean', 'views', 'edge', 'tremble', 'beats') # what the refusal looks at
 
 def learn_apical(
     hearts:pd.DataFrame, # a row a recording of a ventricle, with the columns of `APICAL_SIGNS`

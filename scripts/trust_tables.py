@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from echomotion.data import example_clip, read_clip, show_progress, whole_file
-from echomotion.ef import (EVIDENCE, Calibration, clip_ef, disk_volume, ef_evidence, ejection_fraction, frame_noise, motion_signs, outside_doubts, recording_signs, weights_stamp,
+from echomotion.ef import (EVIDENCE, Calibration, clip_ef, disk_volume, ef_evidence, ejection_fraction, frame_noise, motion_signs, needed_clips, outside_doubts, recording_signs, weights_stamp,
                            why_not_apical, why_still, _as_seen, _beat_views)
 from echomotion.evaluate import interval_coverage
 from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
@@ -153,18 +153,24 @@ def refusals(records, hearts, decoys, apical):
 
 
 def coverage(records, table, places, level=.9):
-    rows = [repeated_coverage(table[table.part != 'learn'], places, level).assign(set='phantoms, typical and hard')]
-    for kind in KINDS: rows.append(repeated_coverage(table[(table.part != 'learn') & (table.kind == kind)], places, level).query("subgroup == 'all'").assign(set=f'phantoms, {kind}, on their own'))
+    "Random halves of phantoms and of real hearts; a set that is too small is left out"
+    rows, unseen = [], table[table.part != 'learn']
+    def add(name, t, places, every=True):
+        if len(t)//2 < needed_clips(level): return print(f'{name}: {len(t)} clips are too few')
+        found = repeated_coverage(t, places, level)
+        rows.append((found if every else found[found.subgroup == 'all']).assign(set=name))
+    add('phantoms, typical and hard', unseen, places)
+    for kind in KINDS: add(f'phantoms, {kind}, calibrated on their own', unseen[unseen.kind == kind], places, False)
+    add('phantoms, one width for all', unseen, learn_places(table[table.part == 'learn'], ()), False)
     real = records.rows('camus')
     if len(real):
         real = real[(real.why == '') & real.ef_true.notna()].copy()
-        rows.append(repeated_coverage(real, places, level).assign(set='CAMUS, calibrated on half of them'))
-        rows.append(repeated_coverage(real, learn_places(real, ()), level).query("subgroup == 'all'").assign(set='the same, one width for all'))
-        shipped = calibration_from(table[table.part != 'learn'], places, '')
-        ends = intervals_of(real, shipped, level); c = interval_coverage(real.ef_true, *ends.T)
-        rows.append(pd.DataFrame([dict(subgroup='all', clips=c['n'], coverage=c['coverage'], low=c['low'], high=c['high'], width=c['width'], set='CAMUS, calibrated on phantoms')]))
-    t = pd.concat(rows)
-    return t[['set', 'subgroup', 'clips', 'coverage', 'low', 'high', 'width']]
+        add('CAMUS, calibrated on half of them', real, places)
+        add('CAMUS, one width for all', real, learn_places(table[table.part == 'learn'], ()), False)
+        ends = intervals_of(real, calibration_from(unseen, places, ''), level)
+        c = interval_coverage(real.ef_true, *ends.T)
+        rows.append(pd.DataFrame([dict(subgroup='all', clips=c['n'], set='CAMUS, calibrated on phantoms', **{k: c[k] for k in ('coverage', 'low', 'high', 'width')})]))
+    return pd.concat(rows)[['set', 'subgroup', 'clips', 'coverage', 'low', 'high', 'width']]
 
 
 def members(model, n=3, steps=40, seed=7):
@@ -232,7 +238,7 @@ def blur(n=60):
     return pd.DataFrame(rows)
 
 
-def check(cache, model, n=200, share=.05, rounds=6):
+def check(cache, model, n=200, share=.05, rounds=10):
     "A row a fault: how many of the planted tracings lie in the first `share` of the list, over some plantings"
     data = write_phantom_dataset(Path(cache)/f'traced{n}', dict(TRAIN=n), n_frames=16, seed=SEED//10**6, workers=1)
     rows = []
@@ -251,25 +257,30 @@ def check(cache, model, n=200, share=.05, rounds=6):
 def labels(cache, seeds=3, n=160, size=64, steps=160):
     "Tiny networks on few pictures with wrong outlines, and with remedies: Dice against true masks, EF error between ED and ES"
     data = write_phantom_dataset(Path(cache)/'labels', dict(TRAIN=n//2, VAL=40), size=size, n_frames=16, seed=77, workers=1)
-    val = pairs_of(data, 'VAL', size)
-    rows = []
+    val, rows = pairs_of(data, 'VAL', size), []
     for seed in range(seeds):
-        torch.manual_seed(seed)
-        for fault, strength in (('none', 0.), *[('all faults, 1 clip in 3', s) for s in (.5, 1., 1.5, 2.)]):
+        for strength in (0., .5, 1., 1.5, 2.):
             spoilt = data if not strength else spoil_tracings(data, .33, FAULTS, strength, seed)[0]
             x, y = pairs_of(spoilt, 'TRAIN', size, tracings=True)
-            for remedy in ('none', 'soft labels', 'mean of three readers', 'generalised cross-entropy', 'confident learning', 'ED larger than ES') if strength in (0, 1., 2.) else ('none',):
-                done = Path(cache)/'labels'/f'{seed}_{strength}_{remedy}.json'.replace(' ', '_')
+            for remedy in REMEDIES if strength in (0., 1., 2.) else REMEDIES[:1]:
+                done = Path(cache)/'labels'/f'{steps}_{seed}_{strength}_{remedy}.json'.replace(' ', '_')
                 if not done.exists():
-                    result = trained(x, y, val, remedy, seed, steps, data, spoilt, strength)
+                    result = trained(x, y, val, remedy, seed, steps, data, strength)
                     with whole_file(done) as f: Path(f).write_text(json.dumps(result))
                 rows.append(dict(strength=strength, remedy=remedy, seed=seed, **json.loads(done.read_text())))
-    t = pd.DataFrame(rows)
+        write('labels', label_table(pd.DataFrame(rows)))
+
+
+REMEDIES = 'none', 'soft labels', 'mean of three readers', 'generalised cross-entropy', 'confident learning', 'ED larger than ES'
+
+
+def label_table(t):
+    "A row a strength and remedy: means over seeds, and what the remedy gained, pair by pair"
     base = t[t.remedy == 'none'].set_index(['strength', 'seed'])
     for k in ('dice', 'ef_error'): t[f'{k}_gain'] = [r[k] - base.loc[(r['strength'], r['seed']), k] for r in t.to_dict('records')]
-    g = t.groupby(['strength', 'remedy'], sort=False)
-    return g.agg(seeds=('seed', 'count'), dice=('dice', 'mean'), ef_error=('ef_error', 'mean'), dice_gain=('dice_gain', 'mean'), dice_gain_sd=('dice_gain', 'std'),
-                 ef_error_gain=('ef_error_gain', 'mean')).reset_index()
+    return t.groupby(['strength', 'remedy'], sort=False).agg(
+        seeds=('seed', 'count'), dice=('dice', 'mean'), ef_error=('ef_error', 'mean'), dice_gain=('dice_gain', 'mean'),
+        dice_gain_sd=('dice_gain', 'std'), ef_error_gain=('ef_error_gain', 'mean')).reset_index()
 
 
 def pairs_of(data, split, size, tracings=False):
@@ -282,7 +293,7 @@ def pairs_of(data, split, size, tracings=False):
     return np.stack(x), np.stack(y)
 
 
-def trained(x, y, val, remedy, seed, steps, data, spoilt, strength):
+def trained(x, y, val, remedy, seed, steps, data, strength):
     "Train a tiny U-Net and measure it"
     torch.manual_seed(seed)
     target, keep, loss_of = y.astype(np.float32), np.ones(len(x), bool), torch.nn.functional.binary_cross_entropy_with_logits
@@ -335,6 +346,7 @@ def main():
     parser.add_argument('--most', type=int, default=200, help='clips on which dropout and ensemble are tried')
     parser.add_argument('--members', type=int, default=3); parser.add_argument('--traced', type=int, default=200)
     parser.add_argument('--labels', type=int, default=3, help='seeds of the trainings with wrong labels; 0: leave that table')
+    parser.add_argument('--steps', type=int, default=400, help='of those trainings')
     parser.add_argument('--tables', action='store_true', help='measure nothing new')
     parser.add_argument('--only', nargs='+', help='some of: evidence coverage risk refusals doubts blur check labels')
     a = parser.parse_args()
@@ -355,7 +367,7 @@ def main():
     if wanted('blur'): write('blur', blur())
     if wanted('risk'): write('risk', risk(table, places, model, a.most, a.members))
     if wanted('check'): write('check', check(a.cache, model, a.traced))
-    if wanted('labels') and a.labels: write('labels', labels(a.cache, a.labels))
+    if wanted('labels') and a.labels: labels(a.cache, a.labels, steps=a.steps)
 
 
 if __name__ == '__main__': main()
