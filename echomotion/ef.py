@@ -6,9 +6,9 @@
 __all__ = ['LOOKS', 'EVIDENCE', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection_fraction', 'lv_area', 'long_axes', 'long_axis',
            'disk_chords', 'disk_volume', 'area_length_volume', 'biplane_volume', 'lv_volume', 'frame_noise',
            'smooth_curve', 'beat_frames', 'find_beats', 'segment_clip', 'clean_masks', 'number_text', 'EFResult',
-           'interval_text', 'reasons_to_doubt', 'measure_ef', 'view_probabilities', 'recording_signs', 'outside_doubts',
-           'ef_evidence', 'weights_stamp', 'Calibration', 'needed_clips', 'ef_interval', 'load_calibration',
-           'usable_calibration', 'motion_signs', 'why_still', 'why_not_apical', 'with_interval', 'clip_ef', 'overlay',
+           'reasons_to_doubt', 'measure_ef', 'view_probabilities', 'recording_signs', 'outside_doubts', 'ef_evidence',
+           'weights_stamp', 'Calibration', 'needed_clips', 'ef_interval', 'load_calibration', 'usable_calibration',
+           'motion_signs', 'why_still', 'why_not_apical', 'interval_text', 'with_interval', 'clip_ef', 'overlay',
            'plot_frames', 'plot_ef_curve', 'write_animation']
 
 # %% ../nbs/03_ef.ipynb #e650f7c3
@@ -451,13 +451,6 @@ class EFResult:
 
 # %% ../nbs/03_ef.ipynb #efsummary01
 def _counted(n, word): return f'{n} {word}{"s" * (n != 1)}'
-
-def interval_text(interval:tuple, # (low, high), percent; None where there is none
-                  level:float, # of the interval, such as 0.9
-                 ) -> str: # for reading; empty where there is no interval
-    "An interval of EF in words."
-    return f'{level * 100:.0f}% interval: EF {interval[0]:.0f} to {interval[1]:.0f}%' if interval else ''
-
 @patch
 def summary(self:EFResult) -> str: # a few lines of text
     "The number, the beats it comes from and the reasons for doubt, to be read by a human."
@@ -916,6 +909,13 @@ def why_not_apical(
     return '' if apical['constant'] + sum(terms) >= 0 else 'this does not look like a beating left ventricle seen from the apex'
 
 # %% ../nbs/03_ef.ipynb #trust0000014
+def interval_text(
+    interval:tuple, # (low, high), percent; None where there is none
+    level:float, # of the interval, such as 0.9
+) -> str: # for reading; empty where there is no interval
+    "An interval of EF in words"
+    return f'{level * 100:.0f}% interval: EF {interval[0]:.0f} to {interval[1]:.0f}%' if interval else ''
+
 def with_interval(
     result:EFResult, # a measurement
     clip:Clip, # the recording

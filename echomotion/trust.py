@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 
-# %% ../nbs/11_trust.ipynb #4829b9c7
+# %% ../nbs/11_trust.ipynb #a004a867
 from .data import OKABE_ITO, Clip, picture_bytes, resize_clip, show_progress, whole_file
-from .ef import (EVIDENCE, Calibration, clean_masks, clip_ef, ef_evidence, ef_interval, ejection_fraction, find_beats,
-                           load_calibration, long_axis, needed_clips, overlay, recording_signs, smooth_curve, weights_stamp,
+from .ef import (EVIDENCE, Calibration, clean_masks, clip_ef, ef_evidence, ef_interval, ejection_fraction,
+                           find_beats,
+                           load_calibration, long_axis, needed_clips, overlay, recording_signs, smooth_curve,
+                           weights_stamp,
                            _as_seen, _efs_of_rows, _expected, _place_and_width, _spread, _square_mm)
 from .phantom import Scanner, draw_parameters, render, _scan_conversion
 from .real import outlined_clips, _data_set, _ef_of
@@ -35,7 +37,7 @@ def _usual(x): # (mean, sd, low, high) of a column; what never varies gets a spr
     low, high = np.quantile(x, (.02, .98)); x = np.clip(x, low, high)
     return float(x.mean()), float(x.std() if x.std() > 1e-9 else 1.), float(low), float(high)
 
-# %% ../nbs/11_trust.ipynb #43b07a59
+# %% ../nbs/11_trust.ipynb #f1534ba3
 def learn_places(
     table:pd.DataFrame, # a row a clip: ef_true and the names of `EVIDENCE`
     names:tuple=EVIDENCE, # the evidence to use; empty: one centre and one width for all
@@ -43,7 +45,8 @@ def learn_places(
 ) -> dict: # centre, width and usual, as `Calibration` takes them
     "Where the interval of a clip lies and how wide it is, from clips whose EF is known"
     usual = {k: _usual(table[k].to_numpy(float)) for k in names}
-    z = np.stack([(np.clip(table[k], low, high) - m)/sd for k, (m, sd, low, high) in usual.items()], 1) if usual else np.zeros((len(table), 0))
+    z = np.stack([(np.clip(table[k], low, high) - m)/sd for k, (m, sd, low, high) in usual.items()],
+                 1) if usual else np.zeros((len(table), 0))
     tables, rest = {}, (table.ef_true - table.ef).to_numpy(float)
     for what in ('centre', 'width'):
         w, constant = _ridge(z, rest, penalty*len(z))
@@ -72,22 +75,28 @@ def intervals_of(
     "The interval of each clip of a table"
     return np.array([ef_interval(row, calibration, level) for row in table.to_dict('records')]).reshape(-1, 2)
 
-# %% ../nbs/11_trust.ipynb #232e2015
+# %% ../nbs/11_trust.ipynb #be226a5f
 def trust_table(
-    name:str='evidence', # of a table of `scripts/trust_tables.py`: 'evidence', 'coverage', 'risk', 'refusals', 'blur', 'doubts', 'labels' or 'check'
+    name:str='evidence', # or 'coverage', 'risk', 'refusals', 'blur', 'doubts', 'labels', 'check'
 ) -> pd.DataFrame: # as it was measured with the weights of the package
     "What was measured once, beside the weights"
     import echomotion
     path = Path(echomotion.__file__).parent/'weights'/f'trust_{name}.csv'
-    if not path.exists(): raise FileNotFoundError(f'{path.name}: not among the tables of the package; scripts/trust_tables.py makes it')
+    if not path.exists():
+        raise FileNotFoundError(f'{path.name}: not in the package; scripts/trust_tables.py makes it')
     return pd.read_csv(path, keep_default_na=False, na_values={k: [''] for k in ('ef', 'ef_true')})
 
-# %% ../nbs/11_trust.ipynb #88900104
-SUBGROUPS = {'all': 'ef_true > -1', 'EF < 40': 'ef_true < 40', 'EF 40 to 55': '40 <= ef_true < 55', 'EF 55 and more': 'ef_true >= 55',
-             'dilated (EDV > 170 mL)': 'edv > 170', 'small (EDV < 80 mL)': 'edv < 80', 'poor picture (hard)': "kind == 'hard'",
-             'low gain': 'gain < -12', 'high gain': 'gain > -3', 'deep (over 170 mm)': 'depth > 170', 'shallow (under 140 mm)': 'depth < 140',
-             'harmonic': 'harmonic > .5', 'fundamental': 'harmonic <= .5', 'wide beam': 'beam_deg > 2.2', 'hard grey map': 'gamma > 1.7',
-             'foreshortened': 'abs(foreshorten) > 4', 'fewer than 15 frames a beat': 'sparse > 1/15'} # name -> which rows
+# %% ../nbs/11_trust.ipynb #3f13b89c
+SUBGROUPS = {'all': 'ef_true > -1', 'EF < 40': 'ef_true < 40', 'EF 40 to 55': '40 <= ef_true < 55',
+             'EF 55 and more': 'ef_true >= 55',
+             'dilated (EDV > 170 mL)': 'edv > 170', 'small (EDV < 80 mL)': 'edv < 80',
+             'poor picture (hard)': "kind == 'hard'",
+             'low gain': 'gain < -12', 'high gain': 'gain > -3', 'deep (over 170 mm)': 'depth > 170',
+             'shallow (under 140 mm)': 'depth < 140',
+             'harmonic': 'harmonic > .5', 'fundamental': 'harmonic <= .5', 'wide beam': 'beam_deg > 2.2',
+             'hard grey map': 'gamma > 1.7',
+             'foreshortened': 'abs(foreshorten) > 4',
+             'fewer than 15 frames a beat': 'sparse > 1/15'} # name -> which rows
 
 def subgroup(
     table:pd.DataFrame, # a row a clip
@@ -97,33 +106,38 @@ def subgroup(
     try: return table.eval(SUBGROUPS[name]).to_numpy(bool)
     except pd.errors.UndefinedVariableError: return np.zeros(len(table), bool)
 
-# %% ../nbs/11_trust.ipynb #82a28ec0
+# %% ../nbs/11_trust.ipynb #35c6e9de
 def repeated_coverage(
     table:pd.DataFrame, # a row a clip, none of them among those of `learn_places`
     places:dict, # of `learn_places`
     level:float=.9, # of the intervals
     repeats:int=200, # random halves
     seed:int=0, # of the halves
-) -> pd.DataFrame: # a row a subgroup: clips, coverage (mean share), low and high (95% of the repeats), width (mean, points)
+) -> pd.DataFrame: # a row a subgroup: clips, coverage (share), low and high (95% of the repeats), width (points)
     "Calibrate on a random half, check on the other, many times"
     rng, rows = np.random.default_rng(seed), table.to_dict('records')
     blank = Calibration(np.zeros(0), weights='', **places)
     centre, width = np.array([_place_and_width(r, blank) for r in rows]).T
     score, n = (table.ef_true.to_numpy() - centre)/width, len(table)//2
-    if n < needed_clips(level): raise ValueError(f'{len(table)} clips: half of them calibrate, and level {level:g} needs {needed_clips(level)}')
-    k, hit, wide = int((n + 1)*(1 - level)/2 + 1e-9), np.full((repeats, len(table)), np.nan), np.full((repeats, len(table)), np.nan)
+    if n < needed_clips(level):
+        raise ValueError(f'{len(table)} clips: half of them calibrate, and level {level:g} needs {needed_clips(level)}')
+    k, hit, wide = int((n + 1)*(1 - level)/2 + 1e-9), np.full((repeats, len(table)),
+                                                              np.nan), np.full((repeats, len(table)), np.nan)
     for i in range(repeats):
         order = rng.permutation(len(table)); cal, rest = np.sort(score[order[:n]]), order[n:]
         hit[i, rest] = (score[rest] >= cal[k - 1]) & (score[rest] <= cal[n - k])
-        ends = np.clip(centre[rest, None] + width[rest, None]*cal[[k - 1, n - k]], 0, 100); wide[i, rest] = ends[:, 1] - ends[:, 0]
-    return pd.DataFrame([_coverage_row(name, subgroup(table, name), hit, wide) for name in SUBGROUPS if subgroup(table, name).sum() >= 5])
+        ends = np.clip(centre[rest, None] + width[rest, None]*cal[[k - 1, n - k]], 0, 100)
+        wide[i, rest] = ends[:, 1] - ends[:, 0]
+    return pd.DataFrame([_coverage_row(name, subgroup(table, name), hit, wide) for name in SUBGROUPS
+                         if subgroup(table, name).sum() >= 5])
 
 def _coverage_row(name, of, hit, wide):
     share = [h[of][np.isfinite(h[of])].mean() for h in hit if np.isfinite(h[of]).any()]
-    return dict(subgroup=name, clips=int(of.sum()), coverage=float(np.nanmean(hit[:, of])), low=float(np.quantile(share, .025)),
+    return dict(subgroup=name, clips=int(of.sum()), coverage=float(np.nanmean(hit[:, of])),
+                low=float(np.quantile(share, .025)),
                 high=float(np.quantile(share, .975)), width=float(np.nanmean(wide[:, of])))
 
-# %% ../nbs/11_trust.ipynb #e6f4ae54
+# %% ../nbs/11_trust.ipynb #cff6d73e
 def _evidence_row(name, o, model):
     "Evidence and true EF of an outlined recording"
     result = clip_ef(o.clip, model, calibration=False)
@@ -142,12 +156,13 @@ def labelled_evidence(
 ) -> pd.DataFrame: # a row a recording: name, ef_true, the evidence, error (why there is none)
     "Measure labelled recordings"
     model, rows = model or load_model(), []
-    for name, read in show_progress(list(outlined_clips(folder, view, split).items()), comment=Path(folder).name, progress=progress):
+    for name, read in show_progress(list(outlined_clips(folder, view, split).items()), comment=Path(folder).name,
+                                    progress=progress):
         try: rows.append(_evidence_row(name, read(), model))
         except (ValueError, OSError) as e: rows.append(dict(name=name, error=' '.join(str(e).split())))
     return pd.DataFrame(rows, columns=['name', 'ef_true', *EVIDENCE, 'error'])
 
-# %% ../nbs/11_trust.ipynb #8dfe89d9
+# %% ../nbs/11_trust.ipynb #3536f6f0
 def calibrate(
     folder, # labelled recordings of your own: any folder that `outlined_clips` reads
     model=None, # an `LVModel`; None: the one the package carries
@@ -165,13 +180,16 @@ def calibrate(
     table = table[(table.error == '') & table.ef_true.notna()]
     _enough(len(table), need, level, folder, split, f' with an EF, of {n}')
     own, stamp = load_calibration(), weights_stamp(model)
-    if places is None: places = {k: getattr(own, k) for k in ('centre', 'width', 'usual')} if own else learn_places(table, ())
-    return calibration_from(table, places, stamp, f'{len(table)} recordings of {Path(folder).name}', own.apical if own and own.weights == stamp else {})
+    if places is None: places = {k: getattr(own, k) for k in ('centre', 'width',
+                                                              'usual')} if own else learn_places(table, ())
+    return calibration_from(table, places, stamp, f'{len(table)} recordings of {Path(folder).name}',
+                            own.apical if own and own.weights == stamp else {})
 
 def _enough(n, need, level, folder, split, more=''):
     if n >= need: return
     which = f' of split {split} (another: --split)' if split else ''
-    raise ValueError(f'{folder}: {n} labelled clips{which}{more}; an interval of level {level:g} needs {need}: label more, or lower the level')
+    raise ValueError(f'{folder}: {n} labelled clips{which}{more}; an interval of level {level:g} needs {need}: '
+                     'label more, or lower the level')
 
 # %% ../nbs/11_trust.ipynb #c1a19ee2
 def reliability(
@@ -235,13 +253,14 @@ def risk_area(
     best, chance = area(error), float(np.mean(error))
     return float((area(uncertainty) - best)/(chance - best)) if chance > best else np.nan
 
-# %% ../nbs/11_trust.ipynb #57a9378a
+# %% ../nbs/11_trust.ipynb #e95977d3
 def _painted(tissue, rng, sector=True, drift=0.):
-    "Speckled pictures, uint8 (T, S, S), of echo strengths (T, S, S) from 0 to 1; `drift` pixels a frame move the speckle"
+    "Speckled pictures, uint8 (T, S, S), of echo strengths from 0 to 1; `drift` moves the speckle, pixels a frame"
     size, out = tissue.shape[1], []
     field = [cv2.GaussianBlur(rng.standard_normal((size + 64, size + 64)), (0, 0), 1.) for _ in range(2)]
     speckle = np.hypot(*(f/f.std() for f in field))
-    fan = _scan_conversion(Scanner(sector=float(rng.uniform(65, 105))), size)[2] if sector else np.ones((size, size), bool)
+    fan = _scan_conversion(Scanner(sector=float(rng.uniform(65, 105))), size)[2] if sector else np.ones((size, size),
+                                                                                                        bool)
     gain = rng.uniform(-22, -6)
     for t, amp in enumerate(tissue):
         at = [int(v) for v in 32 + 24*np.sin(drift*t/24 + np.array([0, 1]))] if drift else (32, 32)
@@ -255,9 +274,10 @@ def _ellipse(size, x, y, a, b, turn=0.):
     "Distance from the middle in radii (1 on the edge), float (size, size)"
     Y, X = _grid(size); c, s = np.cos(turn), np.sin(turn)
     return np.hypot(((X - x)*c + (Y - y)*s)/a, ((Y - y)*c - (X - x)*s)/b)
-def _clouds(rng, size, cells): return np.exp(.5*cv2.resize(rng.standard_normal((cells, cells)), (size, size), interpolation=cv2.INTER_CUBIC))
+def _clouds(rng, size, cells): return np.exp(.5*cv2.resize(rng.standard_normal((cells, cells)), (size, size),
+                                                           interpolation=cv2.INTER_CUBIC))
 
-# %% ../nbs/11_trust.ipynb #49fdf54a
+# %% ../nbs/11_trust.ipynb #909e15b3
 def _short_axis(rng, n, size):   # a ring of muscle that beats
     x, y, r = rng.uniform((-.2, -.1, .3), (.2, .3, .42)); out = []
     for t in range(n):
@@ -268,7 +288,8 @@ def _short_axis(rng, n, size):   # a ring of muscle that beats
 def _bladder(rng, n, size):   # one large dark cave that does not beat
     x, y, a, b = rng.uniform((-.15, -.1, .3, .25), (.15, .25, .55, .45))
     around = .35*_clouds(rng, size, 7)
-    return _painted(np.stack([np.where(_ellipse(size, x, y + .01*np.sin(t/5), a, b) < 1, .01, around) for t in range(n)]), rng, drift=.2)
+    return _painted(np.stack([np.where(_ellipse(size, x, y + .01*np.sin(t/5), a, b) < 1, .01, around)
+                              for t in range(n)]), rng, drift=.2)
 def _liver(rng, n, size):   # even tissue with vessels, moved by breathing
     base = .3*_clouds(rng, size, 5); vessels = rng.uniform((-.7, -.4, .04, .15, 0), (.7, .8, .1, .5, 3), (5, 5))
     for v in vessels: base = np.where(_ellipse(size, *v) < 1, .02, base)
@@ -279,7 +300,7 @@ def _kidney(rng, n, size):   # a bean with a bright middle
     base = np.where(_ellipse(size, x, y, .3, .1, turn) < 1, .8, base)
     return _painted(np.stack([np.roll(base, int(3*np.sin(t/6)), 0) for t in range(n)]), rng, drift=.3)
 
-# %% ../nbs/11_trust.ipynb #70fd2fac
+# %% ../nbs/11_trust.ipynb #7f9bdc07
 def _fetal_head(rng, n, size):   # a bright oval
     x, y, a, turn = rng.uniform((-.15, -.1, .42, -.6), (.15, .25, .6, .6)); d = _ellipse(size, x, y, a, .75*a, turn)
     base = np.where(np.abs(d - 1) < .07, .9, np.where(d < 1, .06, .2))*_clouds(rng, size, 8)
@@ -298,23 +319,28 @@ def _lung(rng, n, size):   # the pleural line, its echoes, and comet tails
     tails = rng.uniform(-.7, .7, 4)
     for t in range(n):
         lines = sum(.8**k*np.exp(-.5*((Y + 1 - k*depth)/.02)**2) for k in range(1, 6))
-        out.append(.05 + .8*lines + sum(.3*np.exp(-.5*((X - a - .1*np.sin(t/6))/.04)**2)*(Y + 1 > depth) for a in tails))
+        out.append(.05 + .8*lines + sum(.3*np.exp(-.5*((X - a - .1*np.sin(t/6))/.04)**2)*(Y + 1 > depth)
+                                        for a in tails))
     return _painted(np.stack(out), rng, drift=.6)
 
-# %% ../nbs/11_trust.ipynb #962eec84
+# %% ../nbs/11_trust.ipynb #2999e84d
 def _other_plane(rng, n, size, **view):   # the simulated heart, cut where there is no apical view
     heart, v, scanner = draw_parameters(int(rng.integers(10**6)), 'typical')
     scanner = replace(scanner, fps=float(np.clip(n*heart.heart_rate/75, 8, 90)))
     return render(heart, replace(v, **view), scanner, size, n, int(rng.integers(10**6))).clip.frames
-def _beside(rng, n, size): return _other_plane(rng, n, size, offset=float(rng.choice([-1, 1])*rng.uniform(50, 60)), rotation=0., foreshorten=0.)
-def _parasternal(rng, n, size): return _other_plane(rng, n, size, tilt=float(rng.uniform(68, 75)), apex_x=float(rng.uniform(-60, -40)), apex_depth=float(rng.uniform(55, 75)), rotation=120.)
+def _beside(rng, n, size): return _other_plane(rng, n, size, offset=float(rng.choice([-1, 1])*rng.uniform(50, 60)),
+                                               rotation=0., foreshorten=0.)
+def _parasternal(rng, n, size): return _other_plane(rng, n, size, tilt=float(rng.uniform(68, 75)),
+                                                    apex_x=float(rng.uniform(-60, -40)),
+                                                    apex_depth=float(rng.uniform(55, 75)), rotation=120.)
 def _apical(rng, n, size): return _other_plane(rng, n, size)
 def _frozen(rng, n, size): return np.repeat(_apical(rng, 8, size)[:1], n, 0)
 def _shaken(rng, n, size):   # one picture, moved about by a hand
     still, path = _apical(rng, 8, size)[0], np.cumsum(rng.normal(0, 1.2, (n, 2)), 0)
-    return np.stack([cv2.warpAffine(still, np.float32([[1, 0, x], [0, 1, y]]), (size, size)) for x, y in path - path.mean(0)])
+    return np.stack([cv2.warpAffine(still, np.float32([[1, 0, x], [0, 1, y]]), (size, size)) for x,
+                     y in path - path.mean(0)])
 
-# %% ../nbs/11_trust.ipynb #a554f143
+# %% ../nbs/11_trust.ipynb #3303999f
 def _noise(rng, n, size): return (255*rng.random((n, size, size))**rng.uniform(.5, 3)).astype(np.uint8)
 def _speckle(rng, n, size): return _painted(np.ones((n, size, size))*.3*_clouds(rng, size, 5), rng, drift=1.5)
 def _scrolled(strip, n, size):   # a recorder's paper
@@ -322,7 +348,8 @@ def _scrolled(strip, n, size):   # a recorder's paper
 def _doppler(rng, n, size):   # velocities over time
     X = np.arange(size + 4*n); y = np.linspace(1, -1, size)[:, None]
     envelope = .8*np.abs(np.sin(np.pi*X/rng.uniform(30, 60)))[None]
-    power = np.where((y > 0) & (y < envelope), np.exp(-((y - envelope)/.3)**2), .02)*rng.exponential(size=(size, len(X)))
+    power = np.where((y > 0) & (y < envelope), np.exp(-((y - envelope)/.3)**2),
+                     .02)*rng.exponential(size=(size, len(X)))
     return _scrolled(np.clip(160*np.sqrt(power), 0, 255).astype(np.uint8), n, size)
 def _m_mode(rng, n, size):   # depth over time along one beam
     X = np.arange(size + 4*n); y = np.linspace(0, 1, size)[:, None]; beat = np.sin(np.pi*X/rng.uniform(25, 50))**2
@@ -330,10 +357,11 @@ def _m_mode(rng, n, size):   # depth over time along one beam
     bright = sum(np.exp(-.5*((y - w)/.015)**2) for w in walls) + .1
     return _scrolled(np.clip(200*bright*rng.rayleigh(.6, (size, len(X))), 0, 255).astype(np.uint8), n, size)
 
-# %% ../nbs/11_trust.ipynb #32ca2180
+# %% ../nbs/11_trust.ipynb #54e97300
 def _ct(rng, n, size):   # slices through a body
     base = np.zeros((size, size)); base[_ellipse(size, 0, 0, .85, .6) < 1] = .5
-    for v in rng.uniform((-.5, -.35, .08, .08, 0), (.5, .35, .3, .3, 3), (7, 5)): base[_ellipse(size, *v) < 1] = rng.uniform(.1, .9)
+    for v in rng.uniform((-.5, -.35, .08, .08, 0), (.5, .35, .3, .3, 3),
+                         (7, 5)): base[_ellipse(size, *v) < 1] = rng.uniform(.1, .9)
     out = [cv2.GaussianBlur(cv2.resize(base, None, fx=z, fy=z)[:size, :size], (0, 0), 1) for z in 1 + .01*np.arange(n)]
     return np.stack([np.clip(255*o + rng.normal(0, 6, (size, size)), 0, 255) for o in out]).astype(np.uint8)
 def _photo(rng, n, size):   # a landscape panned over: power falls as one over frequency
@@ -344,14 +372,19 @@ def _photo(rng, n, size):   # a landscape panned over: power falls as one over f
 def _text(rng, n, size):   # a screen full of words
     out = np.zeros((n, size, size), np.uint8)
     for t in range(n):
-        for row in range(6): cv2.putText(out[t], f'{rng.integers(10**8)}', (4, 16 + 18*row), cv2.FONT_HERSHEY_SIMPLEX, .45, 220, 1)
+        for row in range(6): cv2.putText(out[t], f'{rng.integers(10**8)}', (4, 16 + 18*row), cv2.FONT_HERSHEY_SIMPLEX,
+                                         .45, 220, 1)
     return out
 
-# %% ../nbs/11_trust.ipynb #20409ccb
-DECOYS = {'noise': _noise, 'speckle': _speckle, 'beside the heart': _beside, 'parasternal plane': _parasternal, 'short axis': _short_axis,
-          'liver': _liver, 'kidney': _kidney, 'bladder': _bladder, 'fetal head': _fetal_head, 'artery, linear probe': _vessel,
-          'layers, linear probe': _layers, 'lung': _lung, 'Doppler trace': _doppler, 'M-mode': _m_mode, 'CT': _ct, 'photograph': _photo,
-          'text': _text, 'frozen apical still': _frozen, 'shaken apical still': _shaken} # what is no beating left ventricle: name -> how it is made
+# %% ../nbs/11_trust.ipynb #1280d98a
+DECOYS = {'noise': _noise, 'speckle': _speckle, 'beside the heart': _beside, 'parasternal plane': _parasternal,
+          'short axis': _short_axis,
+          'liver': _liver, 'kidney': _kidney, 'bladder': _bladder, 'fetal head': _fetal_head,
+          'artery, linear probe': _vessel,
+          'layers, linear probe': _layers, 'lung': _lung, 'Doppler trace': _doppler, 'M-mode': _m_mode, 'CT': _ct,
+          'photograph': _photo,
+          'text': _text, 'frozen apical still': _frozen,
+          'shaken apical still': _shaken} # what is no beating left ventricle: name -> how it is made
 
 def decoy_clip(
     kind:str, # a name of `DECOYS`
@@ -364,8 +397,9 @@ def decoy_clip(
     rng = np.random.default_rng([seed, 41, list(DECOYS).index(kind)])
     return Clip(DECOYS[kind](rng, n_frames, size), 25., f'{kind}{seed}')
 
-# %% ../nbs/11_trust.ipynb #a125266d
-APICAL_SIGNS = ('sure', 'agree', 'far', 'share', 'slender', 'lean', 'views', 'edge', 'tremble', 'beats') # what the refusal looks at
+# %% ../nbs/11_trust.ipynb #ce11d266
+APICAL_SIGNS = ('sure', 'agree', 'far', 'share', 'slender', 'lean', 'views', 'edge', 'tremble',
+                'beats') # what the refusal looks at
 
 def learn_apical(
     hearts:pd.DataFrame, # a row a recording of a ventricle, with the columns of `APICAL_SIGNS`
@@ -377,11 +411,14 @@ def learn_apical(
     from sklearn.linear_model import LogisticRegression
     both = pd.concat([hearts, decoys])[list(APICAL_SIGNS)].astype(float)
     both = both.fillna(hearts[list(APICAL_SIGNS)].median())
-    usual = {k: (m, sd, min(low, x.min()), max(high, x.max())) for k in APICAL_SIGNS for x in [both[k]] for m, sd, low, high in [_usual(x.to_numpy())]}
+    usual = {k: (m, sd, min(low, x.min()), max(high, x.max())) for k in APICAL_SIGNS for x in [both[k]] for m, sd,
+             low, high in [_usual(x.to_numpy())]}
     z = np.stack([(both[k] - m)/sd for k, (m, sd, *_) in usual.items()], 1)
-    fit = LogisticRegression(C=1/penalty, class_weight='balanced', max_iter=2000).fit(z, np.arange(len(both)) < len(hearts))
+    fit = LogisticRegression(C=1/penalty, class_weight='balanced', max_iter=2000).fit(z,
+            np.arange(len(both)) < len(hearts))
     least = np.quantile(z[:len(hearts)]@fit.coef_[0], lost)
-    return dict(constant=float(-least), **{k: (*map(float, usual[k]), float(w)) for k, w in zip(APICAL_SIGNS, fit.coef_[0])})
+    return dict(constant=float(-least), **{k: (*map(float, usual[k]), float(w)) for k,
+                                           w in zip(APICAL_SIGNS, fit.coef_[0])})
 
 # %% ../nbs/11_trust.ipynb #91ae87a3
 def _outward(lines, by): # every chord longer by `by` pixels at each end
@@ -398,7 +435,7 @@ def _gross(lines, rng, strength): # slipped and of another size
     slip = rng.normal(size=2); slip *= 14*strength/np.hypot(*slip)
     return (lines.reshape(-1, 2) - middle)*size @ np.eye(2) + middle + slip
 
-# %% ../nbs/11_trust.ipynb #227f4028
+# %% ../nbs/11_trust.ipynb #78c56c25
 FAULTS = ('habit', 'waver', 'wrong frame', 'swapped', 'other tracing', 'cut-off apex', 'gross') # of readers
 
 def spoil_tracings(
@@ -414,7 +451,8 @@ def spoil_tracings(
     for i, name in enumerate(names):
         fault, before = faults[i % len(faults)], tracings[name]
         tracings[name] = _spoilt(data, name, fault, strength, rng)
-        rows += [dict(name=name, frame=int(t), fault=fault) for t in before if not np.array_equal(before[t], tracings[name][t])]
+        rows += [dict(name=name, frame=int(t), fault=fault) for t in before
+                 if not np.array_equal(before[t], tracings[name][t])]
     return replace(data, tracings=tracings), pd.DataFrame(rows, columns=['name', 'frame', 'fault'])
 
 def _spoilt(data, name, fault, strength, rng):
@@ -422,7 +460,8 @@ def _spoilt(data, name, fault, strength, rng):
     lines = {t: np.asarray(v, float) for t, v in data.tracings[name].items()}
     ed, es = data.ed_es(name); px, t = data.clips.FrameHeight[name]/112, int(rng.choice([ed, es]))
     if fault == 'habit': return {k: _outward(v, 3*strength*px) for k, v in lines.items()}
-    if fault == 'waver': return {k: _outward(v, (2.5*strength*px*rng.normal(size=len(v) - 1))[:, None]) for k, v in lines.items()}
+    if fault == 'waver': return {k: _outward(v, (2.5*strength*px*rng.normal(size=len(v) - 1))[:, None]) for k,
+                                 v in lines.items()}
     if fault == 'swapped': return lines | {ed: lines[es], es: lines[ed]}
     if fault == 'cut-off apex': return lines | {t: _cut_apex(lines[t], min(.9, .3*strength))}
     if fault == 'gross': return lines | {t: _gross(lines[t], rng, strength*px).reshape(-1, 4)}
@@ -430,23 +469,28 @@ def _spoilt(data, name, fault, strength, rng):
     other = str(rng.choice([n for n in data.tracings if n != name])); from_ed, from_es = data.ed_es(other)
     return lines | {t: np.asarray(data.tracings[other][from_ed if t == ed else from_es], float)}
 
-# %% ../nbs/11_trust.ipynb #25cfe035
+# %% ../nbs/11_trust.ipynb #73866448
 def traced_data(
     folder, # folder in EchoNet-Dynamic's layout, or CAMUS
     view:str='4CH', # of CAMUS
 ) -> object: # `EchoNet` or `Camus`
     "A data set with tracings; a folder that is none is refused"
     data = _data_set(Path(folder), view)
-    if data is None: raise ValueError(f'{folder}: no FileList.csv and no folders patient0001, ... in it: give EchoNet-Dynamic or CAMUS')
-    if not data.tracings: raise ValueError(f'{folder}: none of its {len(data.names())} clips is traced: there is nothing to check')
+    if data is None:
+        raise ValueError(f'{folder}: no FileList.csv and no folders patient0001, ... in it: '
+                         'give EchoNet-Dynamic or CAMUS')
+    if not data.tracings:
+        raise ValueError(f'{folder}: none of its {len(data.names())} clips is traced: nothing to check')
     return data
 
 def _compared(seen, traced, p):
-    "How a tracing (S, S) differs from what the network says: overlap lacking, log of the area ratio, apex and middle moved (shares of the length)"
-    found = clean_masks(p[None] > .5, 1)[0]; apex, base = long_axis(traced); length = max(np.hypot(*(base - apex)), 1.) if np.isfinite(apex).all() else np.nan
+    "How a tracing (S, S) differs from what the network says; apex and middle in shares of the length"
+    found = clean_masks(p[None] > .5, 1)[0]; apex, base = long_axis(traced)
+    length = max(np.hypot(*(base - apex)), 1.) if np.isfinite(apex).all() else np.nan
     other, _ = long_axis(found); at = lambda m: np.argwhere(m).mean(0)[::-1] if m.any() else np.full(2, np.nan)
     along = (base - apex)/length
-    return dict(dice=float(dice(found, traced)), sure=float(_expected(p)), size=float(np.log((traced.sum() + 1)/(found.sum() + 1))),
+    return dict(dice=float(dice(found, traced)), sure=float(_expected(p)),
+                size=float(np.log((traced.sum() + 1)/(found.sum() + 1))),
                 apex=float((apex - other)@along/length), middle=float(np.hypot(*(at(traced) - at(found)))/length))
 
 def _at_size(clip, masks, size):
@@ -454,14 +498,15 @@ def _at_size(clip, masks, size):
     c = replace(clip, frames=masks.astype(np.uint8)*255, times=None)
     return resize_clip(resize_clip(c, _square_mm(*clip.shape[1:], clip.pixel_mm)), size).frames > 127
 
-# %% ../nbs/11_trust.ipynb #322f09f9
+# %% ../nbs/11_trust.ipynb #c9548ebd
 def _tracing_rows(data, name, model):
     "A row for each of the two tracings of a clip"
     clip, frames = data.clip(name), data.ed_es(name)
     traced = _at_size(clip, np.stack([data.mask(name, t) for t in frames]), model.config.size)
     seen = _as_seen(clip, list(frames), model.config.size); p = model.predict(seen)
     found = clean_masks(p > .5, 1)
-    gain = float(dice(found[0], traced[1]) + dice(found[1], traced[0]) - dice(found[0], traced[0]) - dice(found[1], traced[1]))
+    gain = float(dice(found[0], traced[1]) + dice(found[1], traced[0]) - dice(found[0], traced[0]) - dice(found[1],
+                                                                                                          traced[1]))
     return [dict(name=name, frame=int(t), phase=phase, swap=gain, **_compared(s, m, q))
             for t, phase, s, m, q in zip(frames, ('ED', 'ES'), seen, traced, p)]
 
@@ -469,23 +514,26 @@ def _robust(x): # standard deviations from the median, by the median deviation
     x = x.fillna(x.median()); far = (x - x.median()).abs()
     return (x - x.median())/max(1.48*far.median(), 1e-3)
 
-# %% ../nbs/11_trust.ipynb #9ace0fbf
-_SUSPICIONS = dict(size='another size', apex='the apex elsewhere', middle='another place', dice='little in common', swap='ED and ES look exchanged')
+# %% ../nbs/11_trust.ipynb #4cba835b
+_SUSPICIONS = dict(size='another size', apex='the apex elsewhere', middle='another place', dice='little in common',
+                   swap='ED and ES look exchanged')
 
 def check_tracings(
     data, # an `EchoNet` or `Camus` with tracings
     model=None, # an `LVModel` that was not trained on these tracings; None: the one the package carries
     names=None, # clips; None: all that are traced
     progress:bool=True, # show a bar
-) -> pd.DataFrame: # a row a tracing, the most suspicious first: name, frame, phase, suspicion, why, dice, size, apex, middle, sure, swap
+) -> pd.DataFrame: # a row a tracing, the most suspicious first: name, frame, phase, suspicion, why, and what it is made of
     "Which tracings ought to be looked at again"
     model, rows = model or load_model(), []
-    for name in show_progress([n for n in (names or data.names()) if n in data.tracings], comment='tracings', progress=progress):
+    for name in show_progress([n for n in (names or data.names()) if n in data.tracings], comment='tracings',
+                              progress=progress):
         try: rows += _tracing_rows(data, name, model)
         except (ValueError, OSError, IndexError): continue   # a clip that cannot be read was named when the folder was
     t = pd.DataFrame(rows)
     if not len(t): raise ValueError(f'{data.path}: no clip with tracings that can be read')
-    lacking = (1 - t.dice)/(.1 + 1 - t.sure)   # an overlap that the network itself does not expect is no fault of the reader
+    # an overlap that the network itself does not expect is no fault of the reader
+    lacking = (1 - t.dice)/(.1 + 1 - t.sure)
     z = pd.DataFrame(dict(dice=_robust(lacking).clip(lower=0), middle=_robust(t.middle).clip(lower=0),
                           **{k: t.groupby('phase')[k].transform(_robust).abs() for k in ('size', 'apex')},
                           swap=10*t.swap.clip(lower=0)))
@@ -504,7 +552,7 @@ def found_share(
     top = set(zip(suspects.name[:looked or len(planted)], suspects.frame[:looked or len(planted)]))
     return float(np.mean([key in top for key in zip(planted.name, planted.frame)]))
 
-# %% ../nbs/11_trust.ipynb #bb6bca16
+# %% ../nbs/11_trust.ipynb #746f90c3
 def contact_sheet(
     data, # the data set of the tracings
     suspects:pd.DataFrame, # of `check_tracings`
@@ -526,7 +574,8 @@ def _tile(data, row, model, size=224):
     if model is not None:
         p = model.predict(_as_seen(clip, [row.frame], model.config.size))
         found = cv2.resize(clean_masks(p > .5, 1)[0].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
-        im = cv2.drawContours(im, cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], -1, (86, 180, 233), 1)
+        im = cv2.drawContours(im, cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], -1,
+                              (86, 180, 233), 1)
     for i, word in enumerate((f'{row.name[:26]} {row.frame}', f'{row.phase}, {row.suspicion:.0f}: {row.why}')):
         cv2.putText(im, word, (3, 12 + 13*i), cv2.FONT_HERSHEY_SIMPLEX, .36, (255, 255, 255), 1, cv2.LINE_AA)
     return im
@@ -563,14 +612,15 @@ def sampled_curve(
     k = max(1, int(round(exposure/fps/step)))
     return np.interp(.2 + np.arange(n)/fps, fine, np.convolve(np.pad(v, k, mode='edge'), np.ones(k)/k, 'same')[k:-k])
 
-# %% ../nbs/11_trust.ipynb #8194e08a
+# %% ../nbs/11_trust.ipynb #6c44d369
 def beat_shape_ef(
     curve:np.ndarray, # float (T,), volume or area
     fps:float, # frames a second
     exposure:float=1., # share of the time between two frames that goes into a frame; 0: nothing to undo
 ) -> float: # EF, percent, median of the beats; NaN where nothing beats
     "EF from the shape of the beat around ED and ES, for slow frame rates with long exposures"
-    if not 0 <= exposure <= 1: raise ValueError(f'exposure is {exposure}; it is a share of the time between two frames, 0 to 1')
+    if not 0 <= exposure <= 1:
+        raise ValueError(f'exposure is {exposure}; it is a share of the time between two frames, 0 to 1')
     beats, y = find_beats(curve, fps), smooth_curve(curve, fps)
     if not beats: return float('nan')
     bend = np.zeros(len(y)); bend[1:-1] = np.diff(y, 2)
@@ -578,23 +628,25 @@ def beat_shape_ef(
     y = y - exposure**2/24*bend   # a parabola that was averaged over `exposure` frames
     return float(np.median(ejection_fraction(y[ed], y[es])))
 
-# %% ../nbs/11_trust.ipynb #05ec6d8f
+# %% ../nbs/11_trust.ipynb #4c27542c
 def doubt_lift(
     doubts, # n texts: the reasons for doubt of each clip, joined by '; '
     error:np.ndarray, # float (n,), absolute errors of EF, points
     n_bootstrap:int=500, # draws for the interval of the lift
     seed:int=0, # of the draws
-) -> pd.DataFrame: # a row for any doubt and for each kind: doubt, clips, error_with, error_without (means, points), lift, low, high (95%)
+) -> pd.DataFrame: # a row a kind of doubt: clips, error_with, error_without (points), lift with its 95% interval
     "How much larger the error is where a doubt is given"
     error, rng, rows = np.asarray(error, float), np.random.default_rng(seed), []
     kinds = [{re.sub(r'\d+(\.\d+)?', 'n', d) for d in str(text).split('; ') if d} for text in doubts]
     having = {'any doubt': np.array([bool(k) for k in kinds], bool)}
-    for kind, _ in Counter(d for k in kinds for d in sorted(k)).most_common(): having[kind] = np.array([kind in k for k in kinds], bool)
+    for kind, _ in Counter(d for k in kinds for d in sorted(k)).most_common(): having[kind] = np.array([kind in k
+            for k in kinds], bool)
     lift = lambda has, e: e[has].mean()/e[~has].mean() if has.any() and not has.all() else np.nan
     for kind, has in having.items():
         draws = [lift(has[i], error[i]) for i in rng.integers(0, len(error), (n_bootstrap, len(error)))]
         known = np.array(draws)[np.isfinite(draws)]
         low, high = np.quantile(known, (.025, .975)) if len(known) > .9*n_bootstrap else (np.nan, np.nan)
         rows.append(dict(doubt=kind, clips=int(has.sum()), error_with=float(error[has].mean()) if has.any() else np.nan,
-                         error_without=float(error[~has].mean()) if (~has).any() else np.nan, lift=float(lift(has, error)), low=float(low), high=float(high)))
+                         error_without=float(error[~has].mean()) if (~has).any() else np.nan,
+                         lift=float(lift(has, error)), low=float(low), high=float(high)))
     return pd.DataFrame(rows)
