@@ -576,7 +576,8 @@ def run_adapt(
 # %% ../nbs/13_cli.ipynb #trust1300001
 _VIEW = _option('--view', choices=['4CH', '2CH'], default='4CH', help='of CAMUS: which view')
 
-_command('calibrate', 'make the interval around an EF from your own labelled clips', 'It holds for recordings like these.',
+_command('calibrate', 'make the interval around an EF from your own labelled clips',
+         'It holds for recordings like these.',
     _option('data', metavar='FOLDER', help="CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
     _MODEL, _LEVEL, _VIEW,
     _option('--out', default='calibration.json', help='file to write, for --calibration of ef and evaluate'),
@@ -610,12 +611,14 @@ def run_check(
     from echomotion.data import whole_file
     from echomotion.train import load_model
     from echomotion.trust import check_tracings, contact_sheet, traced_data
-    data, model, out = traced_data(data_folder(args.data), args.view), load_model(weights_file(args.model)), Path(args.out)
+    data, model, out = traced_data(data_folder(args.data),
+                                   args.view), load_model(weights_file(args.model)), Path(args.out)
     suspects = check_tracings(data, model)
     out.mkdir(parents=True, exist_ok=True)
     with whole_file(out/'check.csv') as f: suspects.to_csv(f, index=False, float_format='%.4f')
     sheet = contact_sheet(data, suspects, out/'check.png', model, args.most)
-    for r in suspects.head(10).itertuples(): print(f'{r.name}, frame {r.frame} ({r.phase}): {r.why}, suspicion {r.suspicion:.1f}')
+    for r in suspects.head(10).itertuples():
+        print(f'{r.name}, frame {r.frame} ({r.phase}): {r.why}, suspicion {r.suspicion:.1f}')
     print(f"{len(suspects)} tracings, the most suspicious first: {out/'check.csv'}", f'to look at: {sheet}', sep='\n')
     return 0
 

@@ -734,7 +734,8 @@ def outside_doubts(
     return tuple(doubts)
 
 # %% ../nbs/03_ef.ipynb #trust0000001
-EVIDENCE = ('ef', 'views', 'edge', 'sure', 'agree', 'far', 'beats', 'tremble', 'sparse', 'doubts') # what an interval is taken from
+EVIDENCE = ('ef', 'views', 'edge', 'sure', 'agree', 'far', 'beats', 'tremble', 'sparse',
+            'doubts') # what an interval is taken from
 
 def _efs_of_rows(p, cuts=(.5, .5)):
     "EF, percent, of each row of probabilities (V, 2B, S, S): B end-diastoles, B end-systoles; mean of the beats"
@@ -754,7 +755,8 @@ def _beat_views(clip, result, model, most=3):
     frames = _as_seen(clip, [int(t) for t in (*beats.ed, *beats.es)], model.config.size)
     return view_probabilities(frames[..., ::turn].copy(), model)
 
-def _spread(efs): return float(np.nanstd(efs)) if np.isfinite(efs).sum() > 1 else 20. # an outline that is not found twice
+def _spread(efs): # 20 points where the outline is not found twice
+    return float(np.nanstd(efs)) if np.isfinite(efs).sum() > 1 else 20.
 
 # %% ../nbs/03_ef.ipynb #trust0000003
 def ef_evidence(
@@ -769,10 +771,12 @@ def ef_evidence(
     usual, a_beat = getattr(model, 'info', {}).get('trained'), _frames_a_beat(result)
     wide, narrow = (_efs_of_rows(p[:1], cuts)[0] for cuts in ((.3, .7), (.7, .3)))
     return dict(
-        ef=result.ef, views=_spread(_efs_of_rows(p)), edge=float((wide - narrow) / 2) if np.isfinite(wide - narrow) else 20.,
+        ef=result.ef, views=_spread(_efs_of_rows(p)), edge=float((wide - narrow) / 2)
+                if np.isfinite(wide - narrow) else 20.,
         sure=float(_expected(p[0]).mean()), agree=float(_overlap(p[1:] > .5, p[0] > .5).mean()),
         far=_distance(signs, usual)[0] if signs and usual else 0., beats=float(np.ptp(result.beats.ef) / 2),
-        tremble=frame_noise(result.area), sparse=float(1 / a_beat) if a_beat > 0 else 0., doubts=float(len(result.doubts)))
+        tremble=frame_noise(result.area), sparse=float(1 / a_beat) if a_beat > 0 else 0.,
+                doubts=float(len(result.doubts)))
 
 # %% ../nbs/03_ef.ipynb #trust0000005
 def weights_stamp(
@@ -782,7 +786,8 @@ def weights_stamp(
     if not hasattr(model, 'net'): return ''
     c = model.config
     h = hashlib.sha256(repr((c.size, tuple(c.zooms), round(float(model.mean), 5), round(float(model.std), 5))).encode())
-    for k, t in sorted(model.net.state_dict().items()): h.update(k.encode() + t.detach().cpu().contiguous().numpy().tobytes())
+    for k, t in sorted(model.net.state_dict().items()): h.update(k.encode()
+                                                                 + t.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
 # %% ../nbs/03_ef.ipynb #trust0000007
@@ -795,10 +800,11 @@ class Calibration:
     usual: dict # evidence -> (mean, sd, low, high) where the two were learnt; beyond low and high it counts as these
     weights: str # `weights_stamp` of the network
     about: str = '' # which clips these were, in words
-    apical: dict = field(default_factory=dict) # what an apical ventricle looks like, of `learn_apical` in lesson 11; empty: not asked
+    apical: dict = field(default_factory=dict) # of `learn_apical` in lesson 11: what is refused; empty: nothing
 
     def save(self, path): # to a JSON file
-        with whole_file(path) as f: Path(f).write_text(json.dumps(asdict(replace(self, scores=self.scores.tolist())), indent=1))
+        with whole_file(path) as f: Path(f).write_text(json.dumps(asdict(replace(self, scores=self.scores.tolist())),
+                                                                  indent=1))
 
 # %% ../nbs/03_ef.ipynb #trust0000008
 def needed_clips(
@@ -811,7 +817,8 @@ def needed_clips(
 def _place_and_width(evidence, c):
     "Centre of the interval, percent, and its unit of width, points"
     z = {k: (np.clip(evidence[k], low, high) - mean) / sd for k, (mean, sd, low, high) in c.usual.items()}
-    sums = [table['constant'] + sum(v * z[k] for k, v in table.items() if k != 'constant') for table in (c.centre, c.width)]
+    sums = [table['constant'] + sum(v * z[k] for k, v in table.items() if k != 'constant')
+            for table in (c.centre, c.width)]
     return evidence['ef'] + sums[0], float(np.exp(np.clip(sums[1], np.log(.5), np.log(40))))
 
 # %% ../nbs/03_ef.ipynb #trust0000009
@@ -822,7 +829,8 @@ def ef_interval(
 ) -> tuple: # (low, high), percent
     "Where the true EF lies with probability `level`, for a clip of the kind that was calibrated on"
     n, need = len(calibration.scores), needed_clips(level)
-    if n < need: raise ValueError(f'an interval of level {level:g} needs {need} calibration clips, there are {n}: label more, or lower the level')
+    if n < need: raise ValueError(f'an interval of level {level:g} needs {need} calibration clips, there are {n}: '
+                                  'label more, or lower the level')
     k = int((n + 1) * (1 - level) / 2 + 1e-9)   # so many of the n + 1 places lie beyond each end
     centre, width = _place_and_width(evidence, calibration)
     return tuple(float(np.clip(centre + width * calibration.scores[i], 0, 100)) for i in (k - 1, n - k))
@@ -855,10 +863,11 @@ def usable_calibration(
     if asked is None: return None
     if weights_stamp(model) == asked.weights:
         if len(asked.scores) >= need: return asked
-        raise ValueError(f'an interval of level {level:g} needs {need} calibration clips, there are {len(asked.scores)}: label more, or lower the level')
+        raise ValueError(f'an interval of level {level:g} needs {need} calibration clips, there are {len(asked.scores)}: '
+                         'label more, or lower the level')
     if calibration is None: return None   # the package's own is for the package's weights
-    raise ValueError('this calibration was made with other weights, and an interval holds for the network it was made with: '
-                     'make one with `echomotion calibrate FOLDER --model WEIGHTS`')
+    raise ValueError('this calibration was made with other weights, and an interval holds for the network '
+                     'it was made with: make one with `echomotion calibrate FOLDER --model WEIGHTS`')
 
 # %% ../nbs/03_ef.ipynb #trust0000016
 def _after_alignment(a, b, lit):
@@ -896,17 +905,20 @@ def why_still(
 def _refused(r, why):
     "The result without its numbers, and why; as it was where there is no reason"
     if not why or np.isnan(r.ef): return r
-    return _no_ef(why, area=r.area, volume=r.volume, axes=r.axes, masks=r.masks, fps=r.fps, pixel_mm=r.pixel_mm, name=r.name, times=r.times)
+    return _no_ef(why, area=r.area, volume=r.volume, axes=r.axes, masks=r.masks, fps=r.fps, pixel_mm=r.pixel_mm,
+                  name=r.name, times=r.times)
 
 # %% ../nbs/03_ef.ipynb #trust0000020
 def why_not_apical(
     signs:dict, # name -> number: of `recording_signs`, `motion_signs` and `ef_evidence` together
-    apical:dict, # name -> (mean, sd, low, high, weight), and 'constant': a sum below 0 is refused; empty: nothing is refused
+    apical:dict, # name -> (mean, sd, low, high, weight), and 'constant': a sum below 0 is refused; empty: nothing is
 ) -> str: # a reason to refuse; empty where it may be a ventricle
     "Is this a beating left ventricle, seen from the apex?"
     if not apical or not set(apical) - {'constant'} <= set(signs): return ''
-    terms = [w * (np.clip(np.nan_to_num(signs[k], nan=m), low, high) - m) / sd for k, (m, sd, low, high, w) in apical.items() if k != 'constant']
-    return '' if apical['constant'] + sum(terms) >= 0 else 'this does not look like a beating left ventricle seen from the apex'
+    terms = [w * (np.clip(np.nan_to_num(signs[k], nan=m), low, high) - m) / sd for k,
+             (m, sd, low, high, w) in apical.items() if k != 'constant']
+    if apical['constant'] + sum(terms) >= 0: return ''
+    return 'this does not look like a beating left ventricle seen from the apex'
 
 # %% ../nbs/03_ef.ipynb #trust0000014
 def interval_text(
@@ -915,6 +927,10 @@ def interval_text(
 ) -> str: # for reading; empty where there is no interval
     "An interval of EF in words"
     return f'{level * 100:.0f}% interval: EF {interval[0]:.0f} to {interval[1]:.0f}%' if interval else ''
+
+def _outside_words(ef, low, high):
+    way = 'low' if ef < low else 'high'
+    return f'the EF lies outside of its own interval, {low:.0f} to {high:.0f}%: on clips like this the network reads too {way}'
 
 def with_interval(
     result:EFResult, # a measurement
@@ -927,9 +943,10 @@ def with_interval(
     "The result with the interval in which its EF lies"
     if not calibration or not np.isfinite(result.ef): return result
     evidence = ef_evidence(clip, result, model, signs)
-    if why := why_not_apical({**(signs or {}), **evidence}, calibration.apical): return replace(_refused(result, why), evidence=evidence)
+    if why := why_not_apical({**(signs or {}), **evidence}, calibration.apical): return replace(_refused(result, why),
+                                                                                                evidence=evidence)
     low, high = ef_interval(evidence, calibration, level)
-    outside = () if low <= result.ef <= high else (f'the EF lies outside of its own interval, {low:.0f} to {high:.0f}%: on clips like this the network reads too {"low" if result.ef < low else "high"}',)
+    outside = () if low <= result.ef <= high else (_outside_words(result.ef, low, high),)
     return replace(result, interval=(low, high), level=level, evidence=evidence, doubts=(*result.doubts, *outside))
 
 # %% ../nbs/03_ef.ipynb #truetimes001

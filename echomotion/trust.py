@@ -37,11 +37,11 @@ def _usual(x): # (mean, sd, low, high) of a column; what never varies gets a spr
     low, high = np.quantile(x, (.02, .98)); x = np.clip(x, low, high)
     return float(x.mean()), float(x.std() if x.std() > 1e-9 else 1.), float(low), float(high)
 
-# %% ../nbs/11_trust.ipynb #f1534ba3
+# %% ../nbs/11_trust.ipynb #e06d6ff6
 def learn_places(
     table:pd.DataFrame, # a row a clip: ef_true and the names of `EVIDENCE`
     names:tuple=EVIDENCE, # the evidence to use; empty: one centre and one width for all
-    penalty:float=.2, # how strongly the weights are held back, times the number of clips
+    penalty:float=60., # how strongly the weights are held back: as many clips that say nothing
 ) -> dict: # centre, width and usual, as `Calibration` takes them
     "Where the interval of a clip lies and how wide it is, from clips whose EF is known"
     usual = {k: _usual(table[k].to_numpy(float)) for k in names}
@@ -49,7 +49,7 @@ def learn_places(
                  1) if usual else np.zeros((len(table), 0))
     tables, rest = {}, (table.ef_true - table.ef).to_numpy(float)
     for what in ('centre', 'width'):
-        w, constant = _ridge(z, rest, penalty*len(z))
+        w, constant = _ridge(z, rest, penalty)
         tables[what] = dict(constant=constant, **dict(zip(names, w.tolist())))
         rest = np.log(np.abs(rest - constant - z@w) + .5)   # half a point: no clip is perfect
     return dict(tables, usual=usual)

@@ -345,6 +345,7 @@ def main():
     parser.add_argument('--clips', type=int, default=600); parser.add_argument('--each', type=int, default=50)
     parser.add_argument('--most', type=int, default=200, help='clips on which dropout and ensemble are tried')
     parser.add_argument('--members', type=int, default=3); parser.add_argument('--traced', type=int, default=200)
+    parser.add_argument('--rounds', type=int, default=10, help='plantings of wrong tracings')
     parser.add_argument('--labels', type=int, default=3, help='seeds of the trainings with wrong labels; 0: leave that table')
     parser.add_argument('--steps', type=int, default=400, help='of those trainings')
     parser.add_argument('--tables', action='store_true', help='measure nothing new')
@@ -366,7 +367,7 @@ def main():
     if wanted('doubts'): write('doubts', doubt_lift(table.doubts_said, (table.ef - table.ef_true).abs()))
     if wanted('blur'): write('blur', blur())
     if wanted('risk'): write('risk', risk(table, places, model, a.most, a.members))
-    if wanted('check'): write('check', check(a.cache, model, a.traced))
+    if wanted('check'): write('check', check(a.cache, model, a.traced, rounds=a.rounds))
     if wanted('labels') and a.labels: labels(a.cache, a.labels, steps=a.steps)
 
 
