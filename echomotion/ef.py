@@ -943,8 +943,8 @@ def with_interval(
     "The result with the interval in which its EF lies"
     if not calibration or not np.isfinite(result.ef): return result
     evidence = ef_evidence(clip, result, model, signs)
-    if why := why_not_apical({**(signs or {}), **evidence}, calibration.apical): return replace(_refused(result, why),
-                                                                                                evidence=evidence)
+    why = why_not_apical({**(signs or {}), **evidence}, calibration.apical)
+    if why: return replace(_refused(result, why), evidence=evidence)
     low, high = ef_interval(evidence, calibration, level)
     outside = () if low <= result.ef <= high else (_outside_words(result.ef, low, high),)
     return replace(result, interval=(low, high), level=level, evidence=evidence, doubts=(*result.doubts, *outside))
