@@ -106,7 +106,7 @@ def subgroup(
     try: return table.eval(SUBGROUPS[name]).to_numpy(bool)
     except pd.errors.UndefinedVariableError: return np.zeros(len(table), bool)
 
-# %% ../nbs/11_trust.ipynb #35c6e9de
+# %% ../nbs/11_trust.ipynb #657c702c
 def repeated_coverage(
     table:pd.DataFrame, # a row a clip, none of them among those of `learn_places`
     places:dict, # of `learn_places`
@@ -131,6 +131,7 @@ def repeated_coverage(
     return pd.DataFrame([_coverage_row(name, subgroup(table, name), hit, wide) for name in SUBGROUPS
                          if subgroup(table, name).sum() >= 5])
 
+# %% ../nbs/11_trust.ipynb #77800c0c
 def _coverage_row(name, of, hit, wide):
     share = [h[of][np.isfinite(h[of])].mean() for h in hit if np.isfinite(h[of]).any()]
     return dict(subgroup=name, clips=int(of.sum()), coverage=float(np.nanmean(hit[:, of])),
@@ -162,7 +163,7 @@ def labelled_evidence(
         except (ValueError, OSError) as e: rows.append(dict(name=name, error=' '.join(str(e).split())))
     return pd.DataFrame(rows, columns=['name', 'ef_true', *EVIDENCE, 'error'])
 
-# %% ../nbs/11_trust.ipynb #3536f6f0
+# %% ../nbs/11_trust.ipynb #7765e9bc
 def calibrate(
     folder, # labelled recordings of your own: any folder that `outlined_clips` reads
     model=None, # an `LVModel`; None: the one the package carries
@@ -185,6 +186,7 @@ def calibrate(
     return calibration_from(table, places, stamp, f'{len(table)} recordings of {Path(folder).name}',
                             own.apical if own and own.weights == stamp else {})
 
+# %% ../nbs/11_trust.ipynb #b44a470e
 def _enough(n, need, level, folder, split, more=''):
     if n >= need: return
     which = f' of split {split} (another: --split)' if split else ''
@@ -435,7 +437,7 @@ def _gross(lines, rng, strength): # slipped and of another size
     slip = rng.normal(size=2); slip *= 14*strength/np.hypot(*slip)
     return (lines.reshape(-1, 2) - middle)*size @ np.eye(2) + middle + slip
 
-# %% ../nbs/11_trust.ipynb #78c56c25
+# %% ../nbs/11_trust.ipynb #e484d67f
 FAULTS = ('habit', 'waver', 'wrong frame', 'swapped', 'other tracing', 'cut-off apex', 'gross') # of readers
 
 def spoil_tracings(
@@ -455,6 +457,7 @@ def spoil_tracings(
                  if not np.array_equal(before[t], tracings[name][t])]
     return replace(data, tracings=tracings), pd.DataFrame(rows, columns=['name', 'frame', 'fault'])
 
+# %% ../nbs/11_trust.ipynb #7685b518
 def _spoilt(data, name, fault, strength, rng):
     "The tracings of a clip with a fault"
     lines = {t: np.asarray(v, float) for t, v in data.tracings[name].items()}
