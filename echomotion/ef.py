@@ -915,8 +915,8 @@ def why_not_apical(
 ) -> str: # a reason to refuse; empty where it may be a ventricle
     "Is this a beating left ventricle, seen from the apex?"
     if not apical or not set(apical) - {'constant'} <= set(signs): return ''
-    terms = [w * (np.clip(np.nan_to_num(signs[k], nan=m), low, high) - m) / sd for k,
-             (m, sd, low, high, w) in apical.items() if k != 'constant']
+    def term(name, m, sd, low, high, w): return w * (np.clip(np.nan_to_num(signs[name], nan=m), low, high) - m) / sd
+    terms = [term(name, *numbers) for name, numbers in apical.items() if name != 'constant']
     if apical['constant'] + sum(terms) >= 0: return ''
     return 'this does not look like a beating left ventricle seen from the apex'
 

@@ -246,12 +246,16 @@ def check(cache, model, n=200, share=.05, rounds=10):
         spoilt, planted = spoil_tracings(data, share, seed=seed)
         suspects = check_tracings(spoilt, model, progress=False)
         top = set(zip(suspects.name[:round(share*len(suspects))], suspects.frame[:round(share*len(suspects))]))
-        rows += [dict(r, round=seed, found=(r['name'], r['frame']) in top, clip=r['name'] in {n for n, _ in top}) for r in planted.to_dict('records')]
+        names = {name for name, _ in top}
+        rows += [dict(r, round=seed, found=(r['name'], r['frame']) in top, hit=r['name'] in names) for r in planted.to_dict('records')]
     t = pd.DataFrame(rows)
-    clips = t.groupby(['round', 'name']).agg(fault=('fault', 'first'), clip=('clip', 'max')).reset_index()
-    per = lambda f: dict(fault=f, tracings=len(t[t.fault == f]) if f != 'all' else len(t), found=(t[t.fault == f] if f != 'all' else t).found.mean(),
-                         clips=len(clips[clips.fault == f]) if f != 'all' else len(clips), clips_found=(clips[clips.fault == f] if f != 'all' else clips).clip.mean())
-    return pd.DataFrame([per(f) for f in (*FAULTS[3:], 'all')])
+    return pd.DataFrame([_found_row(fault, t if fault == 'all' else t[t.fault == fault]) for fault in (*FAULTS[3:], 'all')])
+
+
+def _found_row(fault, t):
+    "Of a fault: how many of its tracings, and of the clips that have it, lie in the first part of the list"
+    clips = t.groupby(['round', 'name']).hit.max()
+    return dict(fault=fault, tracings=len(t), found=t.found.mean(), clips=len(clips), clips_found=clips.mean())
 
 
 def labels(cache, seeds=3, n=160, size=64, steps=160):
