@@ -437,7 +437,7 @@ def _gross(lines, rng, strength): # slipped and of another size
     slip = rng.normal(size=2); slip *= 14*strength/np.hypot(*slip)
     return (lines.reshape(-1, 2) - middle)*size @ np.eye(2) + middle + slip
 
-# %% ../nbs/11_trust.ipynb #e484d67f
+# %% ../nbs/11_trust.ipynb #b48bfa20
 FAULTS = ('habit', 'waver', 'wrong frame', 'swapped', 'other tracing', 'cut-off apex', 'gross') # of readers
 
 def spoil_tracings(
@@ -451,7 +451,7 @@ def spoil_tracings(
     rng, tracings, rows = np.random.default_rng(seed), {k: dict(v) for k, v in data.tracings.items()}, []
     names = [str(n) for n in rng.permutation(sorted(tracings))[:max(1, round(share*len(tracings)))]]
     for i, name in enumerate(names):
-        fault, before = faults[i % len(faults)], tracings[name]
+        fault, before = faults[(i + seed) % len(faults)], tracings[name]
         tracings[name] = _spoilt(data, name, fault, strength, rng)
         rows += [dict(name=name, frame=int(t), fault=fault) for t in before
                  if not np.array_equal(before[t], tracings[name][t])]
@@ -517,7 +517,7 @@ def _robust(x): # standard deviations from the median, by the median deviation
     x = x.fillna(x.median()); far = (x - x.median()).abs()
     return (x - x.median())/max(1.48*far.median(), 1e-3)
 
-# %% ../nbs/11_trust.ipynb #4cba835b
+# %% ../nbs/11_trust.ipynb #7408b484
 _SUSPICIONS = dict(size='another size', apex='the apex elsewhere', middle='another place', dice='little in common',
                    swap='ED and ES look exchanged')
 
@@ -539,7 +539,7 @@ def check_tracings(
     lacking = (1 - t.dice)/(.1 + 1 - t.sure)
     z = pd.DataFrame(dict(dice=_robust(lacking).clip(lower=0), middle=_robust(t.middle).clip(lower=0),
                           **{k: t.groupby('phase')[k].transform(_robust).abs() for k in ('size', 'apex')},
-                          swap=10*t.swap.clip(lower=0)))
+                          swap=_robust(t.swap).clip(lower=0).where(t.swap > 0, 0)))
     unsure = 1 + 4*(t.sure.median() - t.sure).clip(lower=0)/max(1 - t.sure.median(), .02)*.25
     t['suspicion'] = np.sqrt((np.minimum(z, 12)**2).sum(1))/unsure
     t['why'] = z.idxmax(axis=1).map(_SUSPICIONS)
