@@ -517,7 +517,7 @@ def _robust(x): # standard deviations from the median, by the median deviation
     x = x.fillna(x.median()); far = (x - x.median()).abs()
     return (x - x.median())/max(1.48*far.median(), 1e-3)
 
-# %% ../nbs/11_trust.ipynb #7408b484
+# %% ../nbs/11_trust.ipynb #a026d600
 _SUSPICIONS = dict(size='another size', apex='the apex elsewhere', middle='another place', dice='little in common',
                    swap='ED and ES look exchanged')
 
@@ -541,7 +541,7 @@ def check_tracings(
                           **{k: t.groupby('phase')[k].transform(_robust).abs() for k in ('size', 'apex')},
                           swap=_robust(t.swap).clip(lower=0).where(t.swap > 0, 0)))
     unsure = 1 + 4*(t.sure.median() - t.sure).clip(lower=0)/max(1 - t.sure.median(), .02)*.25
-    t['suspicion'] = np.sqrt((np.minimum(z, 12)**2).sum(1))/unsure
+    t['suspicion'] = np.sqrt((np.minimum(z, 12)**2).sum(axis=1))/unsure
     t['why'] = z.idxmax(axis=1).map(_SUSPICIONS)
     return t.sort_values('suspicion', ascending=False, kind='stable').reset_index(drop=True)
 
