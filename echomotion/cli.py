@@ -6,8 +6,8 @@
 __all__ = ['DEMO_PLAN', 'SMALL_PLAN', 'error_text', 'OneLineParser', 'cli_parser', 'main', 'split_counts', 'run_phantom',
            'training_config', 'data_folder', 'run_train', 'weights_file', 'save_ef', 'unique_file_name', 'run_ef',
            'summary_lines', 'run_evaluate', 'peak_memory_gb', 'demo_summary', 'run_demo', 'run_pretrain',
-           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'weights_figures', 'items_per_second',
-           'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
+           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'run_calibrate', 'run_check', 'weights_figures',
+           'items_per_second', 'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
 
 # %% ../nbs/13_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -53,6 +53,10 @@ _SEED    = _option('--seed', type=int, default=0, help='same seed, same result')
 _WORKERS = _option('--workers', type=_above_zero(), help='processes; else as many as cores')
 _SPLITS  = dict(type=_above_zero(), nargs=3, metavar=('TRAIN', 'VAL', 'TEST'))
 _MODEL   = _option('--model', help='weights.safetensors, or run folder of train or demo; else those of the package')
+
+_LEVEL   = _option('--level', type=float, default=.9, help='of the interval in which the EF lies, 0.5 to 0.99')
+_CALIBRATION = _option('--calibration', metavar='FILE',
+                       help="what echomotion calibrate wrote; else the package's, where the weights are the package's")
 
 _command('phantom', 'write simulated clips with known truth', "The folder has EchoNet-Dynamic's layout.",
     _option('out', metavar='FOLDER', help='folder to write; going on with one that was stopped is fine'),
@@ -252,17 +256,26 @@ def unique_file_name(
 # %% ../nbs/13_cli.ipynb #211e83f5
 _KINDS = 'AVI, MP4, GIF, DICOM, a folder of frames, .npy or .npz'   # of clips
 
+def _interval_options(args, model):
+    "What `--level` and `--calibration` ask for, refused before anything is measured where it cannot be had"
+    from echomotion.ef import load_calibration, needed_clips, usable_calibration
+    needed_clips(args.level)
+    sure = dict(level=args.level, calibration=args.calibration and load_calibration(args.calibration))
+    usable_calibration(sure['calibration'], model, args.level)
+    return sure
+
 _command('ef', 'measure the EF of your own clips',
     'Prints EF and the reasons to doubt it; writes an overlay animation, the curve and a table for each clip.',
     _option('clips', nargs='+', metavar='CLIP', help=_KINDS),
     _MODEL,
     _option('--out', default='ef', help='folder for what is written'),
     _option('--fps', type=_above_zero(float), help='frames a second, where the file does not say or is wrong'),
+    _LEVEL, _CALIBRATION,
     _option('--overwrite', action='store_true', help='replace the files of an earlier run'))
 
 # %% ../nbs/13_cli.ipynb #c13a0008
 def run_ef(
-    args    # `clips`, `model`, `out`, `fps`, `overwrite`
+    args    # `clips`, `model`, `out`, `fps`, `level`, `calibration`, `overwrite`
 ) -> int:   # exit code: 0, or 2 where a clip could not be measured
     "Measure the EF of each clip; one that cannot be measured is named, and the others go on"
     missing = [c for c in args.clips if not Path(c).exists()]
@@ -274,11 +287,12 @@ def run_ef(
     from echomotion.ef import clip_ef
     from echomotion.train import load_model
     model, taken, failed = load_model(model_path), set(), 0
+    sure = _interval_options(args, model)
     for path in args.clips:
         try:
             clip = read_clip(path, fps=args.fps)
             clip = replace(clip, name=unique_file_name(clip.name, taken))
-            result = clip_ef(clip, model)
+            result = clip_ef(clip, model, **sure)
             files = save_ef(clip, result, args.out, args.overwrite)
         except (ValueError, OSError) as e: _say(error_text(e)); failed += 1
         else: print(result.summary(), *[f'  note: {n}' for n in clip.notes], *[f'  wrote {f}' for f in files],
@@ -304,6 +318,9 @@ def summary_lines(
         lines.append(f"  {title:16}{value:>7}   {low + ' to ' + high:18}{PUBLISHED[key]}")
     true = [found[k]['value'] for k in ('dice_true', 'iou_true') if k in found]
     if true and true[0] > 0: lines.append('  against the true masks: Dice {:.3f}, IoU {:.3f}'.format(*true))
+    if sure := metrics.get('intervals'):
+        lines.append('  {level:.0%} intervals: {covered} of {n} hold the true EF ({low:.0%} to {high:.0%}), '
+                     '{width:.0f} points wide'.format(**sure))
     return lines + ['  * of an unpublished project description, on the patients of EchoNet-Dynamic: '
                     'not a like-for-like comparison']
 
@@ -312,11 +329,12 @@ _command('evaluate', 'figures of merit of a trained network, and the report', ''
     _option('data', metavar='DATA', help="folder in EchoNet-Dynamic's layout"),
     _MODEL,
     _option('--out', default='runs/evaluate', help='folder for predictions.csv, metrics.json and the report'),
-    _option('--split', choices=['TRAIN', 'VAL', 'TEST'], default='TEST', help='which clips'))
+    _option('--split', choices=['TRAIN', 'VAL', 'TEST'], default='TEST', help='which clips'),
+    _LEVEL, _CALIBRATION)
 
 # %% ../nbs/13_cli.ipynb #c13a0009
 def run_evaluate(
-    args    # `data`, `model`, `out`, `split`
+    args    # `data`, `model`, `out`, `split`, `level`, `calibration`
 ) -> int:   # exit code
     "Measure every clip of a split; write predictions, figures of merit and the report"
     data, weights = data_folder(args.data), weights_file(args.model)
@@ -326,9 +344,10 @@ def run_evaluate(
     echonet, model = read_echonet(data), load_model(weights)
     if not echonet.names(args.split):
         raise ValueError(f'{data}: no clip of split {args.split}; choose another with --split')
+    sure = _interval_options(args, model)
     out = claim_folder(args.out, 'evaluate', data=str(data.resolve()), model=str(weights and weights.resolve()),
                        split=args.split)
-    predictions = predict_dataset(echonet, model, out, split=args.split)
+    predictions = predict_dataset(echonet, model, out, split=args.split, **sure)
     metrics = evaluate(echonet, predictions, out)
     report = write_report(out, echonet, predictions, metrics)
     print(*summary_lines(metrics), f'report: {report}', f"a row a clip: {out/'predictions.csv'}", sep='\n')
@@ -552,6 +571,55 @@ def run_adapt(
         if args.real: print(f'{word}:', *real_lines(real_scores(args.real, m)), sep='\n')
     print(f"weights: {out/'weights.safetensors'}. They are made from these recordings: "
           'pass them on as you may pass on those')
+    return 0
+
+# %% ../nbs/13_cli.ipynb #trust1300001
+_VIEW = _option('--view', choices=['4CH', '2CH'], default='4CH', help='of CAMUS: which view')
+
+_command('calibrate', 'make the interval around an EF from your own labelled clips',
+         'It holds for recordings like these.',
+    _option('data', metavar='FOLDER', help="CAMUS, EchoNet-Dynamic's layout, or .npz with masks"),
+    _MODEL, _LEVEL, _VIEW,
+    _option('--out', default='calibration.json', help='file to write, for --calibration of ef and evaluate'),
+    _option('--split', choices=['TRAIN', 'VAL', 'TEST', 'all'], default='VAL',
+            help='of a data set with splits; a network must not have been trained on it'))
+
+def run_calibrate(
+    args    # `data`, `model`, `level`, `view`, `out`, `split`
+) -> int:   # exit code
+    "Make the interval around an EF from labelled clips"
+    from echomotion.train import load_model
+    from echomotion.trust import calibrate
+    weights, split = weights_file(args.model), None if args.split == 'all' else args.split
+    c = calibrate(data_folder(args.data), load_model(weights), args.level, split, args.view)
+    c.save(args.out)
+    print(f'{args.out}: from {c.about}', f'next: echomotion ef CLIP --calibration {args.out} --level {args.level:g}'
+          + (f' --model {args.model}' if args.model else ''), sep='\n')
+    return 0
+
+# %% ../nbs/13_cli.ipynb #trust1300002
+_command('check', 'list the suspicious tracings of a data set, with a sheet of pictures', '',
+    _option('data', metavar='DATA', help="folder in EchoNet-Dynamic's layout, or CAMUS"),
+    _MODEL, _VIEW,
+    _option('--out', default='runs/check', help='folder for check.csv and check.png'),
+    _option('--most', type=_above_zero(), default=24, help='pictures on the sheet'))
+
+def run_check(
+    args    # `data`, `model`, `view`, `out`, `most`
+) -> int:   # exit code
+    "List the suspicious tracings of a data set"
+    from echomotion.data import whole_file
+    from echomotion.train import load_model
+    from echomotion.trust import check_tracings, contact_sheet, traced_data
+    data, model, out = traced_data(data_folder(args.data),
+                                   args.view), load_model(weights_file(args.model)), Path(args.out)
+    suspects = check_tracings(data, model)
+    out.mkdir(parents=True, exist_ok=True)
+    with whole_file(out/'check.csv') as f: suspects.to_csv(f, index=False, float_format='%.4f')
+    sheet = contact_sheet(data, suspects, out/'check.png', model, args.most)
+    for r in suspects.head(10).itertuples():
+        print(f'{r.name}, frame {r.frame} ({r.phase}): {r.why}, suspicion {r.suspicion:.1f}')
+    print(f"{len(suspects)} tracings, the most suspicious first: {out/'check.csv'}", f'to look at: {sheet}', sep='\n')
     return 0
 
 # %% ../nbs/13_cli.ipynb #c13a0011

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED_SOURCE', 'PUBLISHED', 'OUYANG_2020', 'EF_CUTOFFS', 'PREDICTION_COLUMNS', 'EF_KINDS', 'segmentation_table',
-           'every_frame_table', 'ef_metrics', 'why_nan', 'bootstrap', 'plot_scatter', 'bland_altman',
-           'plot_bland_altman', 'plot_roc', 'plot_dice', 'load_masks', 'predict_dataset', 'read_predictions',
-           'doubt_scores', 'evaluate', 'best_median_worst', 'plot_examples', 'write_report', 'write_clip_report']
+           'every_frame_table', 'ef_metrics', 'why_nan', 'interval_coverage', 'bootstrap', 'plot_scatter',
+           'bland_altman', 'plot_bland_altman', 'plot_roc', 'plot_dice', 'load_masks', 'predict_dataset',
+           'read_predictions', 'doubt_scores', 'evaluate', 'best_median_worst', 'plot_examples', 'write_report',
+           'write_clip_report']
 
 # %% ../nbs/04_evaluate.ipynb #e3492d04
 import hashlib, io, json, platform, re, tempfile, warnings
@@ -23,7 +24,7 @@ from scipy import stats
 from sklearn import config_context
 from sklearn.metrics import auc, r2_score, roc_curve
 from .data import OKABE_ITO, data_url, picture_bytes, plot_style, show_progress, whole_file
-from .ef import clip_ef, measure_ef, overlay, plot_ef_curve, write_animation
+from .ef import clip_ef, interval_text, load_calibration, measure_ef, overlay, plot_ef_curve, write_animation
 
 # %% ../nbs/04_evaluate.ipynb #4f017633
 PUBLISHED_SOURCE = 'an unpublished description of the project that this course rebuilds, measured on EchoNet-Dynamic'
@@ -122,6 +123,19 @@ def why_nan(
         k = int((true < c).sum())
         why[f'auc_{c}'] = f'{k} of {len(true)} clips have a true EF below {c}: one class is missing'
     return {k: why[k] for k in why if np.isnan(m[k])}
+
+# %% ../nbs/04_evaluate.ipynb #trust0400001
+def interval_coverage(
+    true:np.ndarray, # float (n,), true EF, percent
+    low:np.ndarray, # float (n,), lower ends, percent
+    high:np.ndarray, # float (n,), upper ends, percent
+) -> dict: # n, covered (how many), coverage (share) with its 95% interval low and high, width (mean, points)
+    "How often intervals hold the truth, and how wide they are."
+    true, low, high = (np.asarray(v, float) for v in (true, low, high))
+    k, n = int(((low <= true) & (true <= high)).sum()), len(true)
+    if not n: return dict(n=0, covered=0, coverage=np.nan, low=np.nan, high=np.nan, width=np.nan)
+    ci = stats.binomtest(k, n).proportion_ci(.95)
+    return dict(n=n, covered=k, coverage=k/n, low=float(ci.low), high=float(ci.high), width=float((high - low).mean()))
 
 # %% ../nbs/04_evaluate.ipynb #325d1ee8
 def _rows_of(patient):
@@ -264,7 +278,7 @@ def plot_dice(
 # %% ../nbs/04_evaluate.ipynb #498b6420
 PREDICTION_COLUMNS = (
     'name split patient ef_true ef area_ef ef_plain area_ef_plain area_length_ef edv esv unit n_beats ed es '
-    'beat_ed beat_es beat_ef n_frames fps lost_frames doubts error').split()
+    'beat_ed beat_es beat_ef n_frames fps lost_frames ef_low ef_high level doubts error').split()
 
 def _result_row(r):
     "What `predictions.csv` says about an `EFResult`."
@@ -273,7 +287,17 @@ def _result_row(r):
     beats = dict(beat_ed=join(b.ed, '{:.0f}'), beat_es=join(b.es, '{:.0f}'), beat_ef=join(b.ef, '{:.1f}'))
     return dict(**ef, edv=float(b.edv.median()), esv=float(b.esv.median()), unit=r.volume_unit, n_beats=len(b),
                 ed=int(r.ed), es=int(r.es), **beats, n_frames=len(r.masks), fps=float(r.fps),
-                lost_frames=int((~np.asarray(r.masks).any((1, 2))).sum()), doubts='; '.join(r.doubts), error='')
+                lost_frames=int((~np.asarray(r.masks).any((1, 2))).sum()), **_interval_columns(r),
+                doubts='; '.join(r.doubts), error='')
+
+def _interval_columns(r):
+    low, high = r.interval or (np.nan, np.nan)
+    return dict(ef_low=float(low), ef_high=float(high), level=float(r.level))
+
+def _row_interval(row):
+    "Interval and level of a row of predictions.csv; None and NaN where it has none"
+    low, high, level = (float(row.get(k, np.nan)) for k in ('ef_low', 'ef_high', 'level'))
+    return ((low, high), level) if np.isfinite(low) else (None, np.nan)
 
 def _failed_row(error):
     "The same for a clip that could not be measured."
@@ -319,6 +343,10 @@ def _model_stamp(model):
     return h.hexdigest()[:16]
 
 def _sha(raw): return hashlib.sha256(raw).hexdigest()[:16]
+
+def _calibration_stamp(calibration, level):
+    c = load_calibration() if calibration is None else calibration
+    return _sha(repr((level, c.weights, c.scores.tolist(), c.centre, c.width)).encode()) if c else 'none'
 
 # %% ../nbs/04_evaluate.ipynb #jobs00000001
 @dataclass(frozen=True)
@@ -405,14 +433,19 @@ def predict_dataset(
     split:str='TEST', # 'TRAIN', 'VAL', 'TEST', or None for all
     extra_clips:tuple=(), # further `Clip`s without truth, such as a real one; their split is 'EXTRA'
     progress:bool=True, # show a bar
+    level:float=.9, # of the intervals
+    calibration=None, # a `Calibration` for this model; None: the package's where it fits; False: no intervals
 ) -> pd.DataFrame: # a row a clip with the columns of `PREDICTION_COLUMNS`, as in predictions.csv
     "Measure EF in every clip; go on where an earlier run stopped, and past clips that fail."
     out = Path(out); (out/'clips').mkdir(parents=True, exist_ok=True)
     if model is None:
         from echomotion.train import load_model
         model = load_model()
-    measure = (lambda clip: clip_ef(clip, model)) if hasattr(model, 'net') else model
     jobs, maker = list(_listed_jobs(echonet, split)), _model_stamp(model)
+    measure = model
+    if hasattr(model, 'net'):
+        measure = lambda clip: clip_ef(clip, model, level=level, calibration=calibration)
+        maker += f'-{_calibration_stamp(calibration, level)}'
     jobs += _extra_jobs(extra_clips, [j.known['name'] for j in jobs])
     bar = show_progress(jobs, comment='measuring clips', progress=progress)
     table = pd.DataFrame([_measure_job(j, measure, maker, out) for j in bar], columns=PREDICTION_COLUMNS).round(4)
@@ -501,6 +534,12 @@ def _doubt_figures(known):
     return {k: doubt_scores(ok.doubts, w).to_dict('records') for k, w in wrong.items()}
 
 # %% ../nbs/04_evaluate.ipynb #ce6caa0b
+def _interval_figures(known):
+    "How often the intervals hold the true EF, all of one level; None where there are none"
+    rows = known[known.ef_low.notna() & known.ef_true.notna()] if 'ef_low' in known else known[:0]
+    if not len(rows): return None
+    return dict(level=float(rows.level.iloc[0]), **interval_coverage(rows.ef_true, rows.ef_low, rows.ef_high))
+
 def _counts(predictions, known):
     return dict(clips=len(known), measured=int(known.ef.notna().sum()), failed=int((known.error != '').sum()),
                 with_doubts=int((known.doubts != '').sum()), extra=len(predictions) - len(known),
@@ -529,7 +568,8 @@ def evaluate(
     segmentation, ef = _segmentation(table, dense, patient, n_bootstrap, seed), _ef_figures(known, n_bootstrap, seed)
     record, drawn = out/'run.json', dict(n=n_bootstrap, seed=seed, interval='95%, percentile', drawn='patients')
     metrics = dict(
-        figures=_headline(segmentation, ef), segmentation=segmentation, ef=ef, doubts=_doubt_figures(known),
+        figures=_headline(segmentation, ef), segmentation=segmentation, ef=ef, intervals=_interval_figures(known),
+        doubts=_doubt_figures(known),
         counts=_counts(predictions, known), bootstrap=drawn,
         published=PUBLISHED, published_source=PUBLISHED_SOURCE, ouyang_2020=OUYANG_2020,
         provenance=json.loads(record.read_text(encoding='utf-8')) if record.exists() else {})
@@ -682,7 +722,7 @@ def _example(word, out, clip, row, echonet):
                 for phase, t, im in _pictures(echonet, clip, result)]
     curve = _svg(lambda ax: _curve(ax, result, echonet.volumes(clip.name)), f'volume curve of {clip.name}', (5, 2.8))
     return dict(word=word, name=clip.name, pictures=pictures, curve=curve, ef=row.ef, area_ef=row.area_ef,
-                ef_true=row.ef_true, doubts=[d for d in row.doubts.split('; ') if d])
+                ef_true=row.ef_true, interval=interval_text(*_row_interval(row)), doubts=[d for d in row.doubts.split('; ') if d])
 
 def _examples(out, echonet, predictions):
     rows = predictions.set_index('name')
@@ -703,6 +743,7 @@ def _recording(clip, result):
     "What the page shows of a clip of which nothing is known but the picture."
     shown, beats = max(result.ed, 0), result.beats
     return dict(name=clip.name, ef=result.ef, area_ef=result.area_ef, frames=len(result.masks), beats=len(beats),
+                interval=interval_text(result.interval, result.level),
                 found=int(result.masks.any((1, 2)).sum()), doubts=result.doubts, notes=clip.notes,
                 unit=result.volume_unit, table=beats.to_dict('records'), animation=_animation(clip, result),
                 still=_webp_url(_outlined(clip.frames[shown], result.masks[shown])),
@@ -716,9 +757,10 @@ def _with_result(item, out, predictions):
     if masks is None:
         raise ValueError(f'{item.name}: not among the measured clips of {out}; '
                          'pass it to predict_dataset as an extra clip, or give (clip, result)')
-    saved = predictions.set_index('name').doubts.get(item.name, '')
+    saved = predictions.set_index('name').loc[item.name]
     result = measure_ef(masks, item.fps, item.pixel_mm, item.sector, item.name)
-    return item, replace(result, doubts=tuple(d for d in saved.split('; ') if d))
+    interval, level = _row_interval(saved)
+    return item, replace(result, interval=interval, level=level, doubts=tuple(d for d in saved.doubts.split('; ') if d))
 
 def _real_clips(out, real, predictions):
     "(clip, result) of whatever the caller gave as `real`: nothing, a clip, a pair, or a list of these."

@@ -521,8 +521,14 @@ def _table(self:EFExplorer):
     ed, es, rows = self.ed.value, self.es.value, [['', 'ED', 'ES', 'your EF', 'measured']]
     for word, (y, unit, measured) in self.curves.items():
         rows.append([word, f'{number_text(y[ed])} {unit}', f'{number_text(y[es])} {unit}', f'{self._ef_by(word):.1f}%',
-                     f'{measured:.1f}%'])
+                     self._measured(word)])
     return rows
+
+@patch
+def _measured(self:EFExplorer, word):
+    "The EF as measured; of the volume with its interval, where there is one"
+    said, r = f'{self.curves[word][2]:.1f}%', self.result
+    return said if word != 'volume' or not r.interval else f'{said} ({r.interval[0]:.0f} to {r.interval[1]:.0f})'
 
 # %% ../nbs/06_widgets.ipynb #b49348e0
 #| code-fold: true
@@ -557,7 +563,7 @@ def _page_controls(self:EFExplorer, last):
 def _record(self:EFExplorer, shown):
     "What the module needs to work out the table."
     return [dict(word=word, words=[f'{number_text(v)} {unit}' for v in y[shown]], values=_numbers(y[shown], 4),
-                 measured=f'{measured:.1f}%') for word, (y, unit, measured) in self.curves.items()]
+                 measured=self._measured(word)) for word, (y, unit, _) in self.curves.items()]
 
 # %% ../nbs/06_widgets.ipynb #03c03faa
 #| code-fold: true

@@ -143,7 +143,8 @@ def ship(run, assessed):
     (OUT/'quick_real.csv').unlink(missing_ok=True)
     write_card()
     print(f'shipped: {OUT}/quick.safetensors, {(OUT/"quick.safetensors").stat().st_size/1e6:.1f} MB. '
-          'Now measure on real hearts, write quick_real.csv, and run this script with --card')
+          'Now measure on real hearts, write quick_real.csv, and run this script with --card; '
+          'then scripts/trust_tables.py, whose intervals and tables belong to the weights')
 
 
 if __name__ == '__main__':

@@ -84,7 +84,7 @@ def test_names_are_known_and_used(what):
 
 
 def test_course_has_its_notebooks():
-    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_real', '13_cli', 'glossary', 'index']
+    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_real', '11_trust', '13_cli', 'glossary', 'index']
     assert [p.stem for p in NOTEBOOKS if p.stem in want] == want
 
 
