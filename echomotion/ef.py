@@ -357,6 +357,7 @@ def _shape_frame(home):
     turn = cell*np.array([[along[1], along[0]], [-along[0], along[1]]])
     return np.c_[turn, np.array([cx, cy]) - turn @ np.full(2, (_GRID - 1)/2)], cell
 
+# %% ../nbs/03_ef.ipynb #shapec01b
 def _to_frame(image, frame):
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image.astype(np.float32), frame, (_GRID, _GRID), flags=how, borderMode=cv2.BORDER_REPLICATE)
@@ -373,6 +374,7 @@ def _distances(masks, home=None):
     far = [np.where(m, away(m) - .5, .5 - away(~m)) for m in masks]
     return np.stack([np.clip(_to_frame(d, frame)/cell, -8, 8).ravel() for d in far])
 
+# %% ../nbs/03_ef.ipynb #shapec03b
 def learn_shapes(names, # the recording that each mask belongs to
                  masks:np.ndarray, # bool (N, S, S): end-diastole, end-systole and others between them
                  count:int=12, # ways to differ that are kept
@@ -399,7 +401,7 @@ def fit_shape(p:np.ndarray, # (N, S, S) probabilities of cavity, frames of one r
               steps:int=6, # of Newton's method
              ) -> tuple: # float32 (N, S, S) logits of the shape; (N,) how far it bends, in standard deviations
     "The ventricle-like shape that explains the network's probabilities best."
-    s, (frame, cell), slope, prior = shapes or load_shapes(), _shape_frame(home), 2., 10.
+    s, (frame, _), slope, prior = shapes or load_shapes(), _shape_frame(home), 2., 10.
     modes, seen = s['modes'], np.stack([_to_frame(q, frame).ravel() for q in p])
     pairs = (modes[:, None]*modes[None]).reshape(-1, modes.shape[1])
     b, stiff = np.zeros((len(p), len(modes)), np.float32), prior/s['spread']**2
@@ -422,15 +424,17 @@ def _shape_doubt(bend):
 # %% ../nbs/03_ef.ipynb #inttime2
 def _smoothed(x, fps, seconds=.03):
     "Along time, with a bell this wide"
-    return gaussian_filter1d(np.asarray(x, np.float32), max(.5, seconds*(fps if _known(fps) else 50)), axis=0)
+    return gaussian_filter1d(np.asarray(x, np.float32), max(.5, seconds*(min(fps, 100) if _known(fps) else 50)), axis=0)
 
 _FEWEST = 8   # frames that can show a beat
 
+# %% ../nbs/03_ef.ipynb #inttime2b
 def _spread_out(x):
     "From 0 at the lowest tenth to 1 at the highest"
     low, high = np.percentile(x, (5, 95))
     return np.clip((x - low)/max(high - low, 1e-6), -.2, 1.2)
 
+# %% ../nbs/03_ef.ipynb #inttime2c
 def clip_phase(told:np.ndarray, # (T,) how end-systolic each frame looks, 0 to 1
                area:np.ndarray, # (T,) of what is found in it, in any unit
                fps:float=None, # frames a second; None: taken for 50
@@ -443,11 +447,13 @@ def clip_phase(told:np.ndarray, # (T,) how end-systolic each frame looks, 0 to 1
     sure = np.clip((high - low)/max(high, 1e-6)/.1, 0, 1)   # how much it beats: a tenth of the area is enough
     return told + sure*(both - told)
 
+# %% ../nbs/03_ef.ipynb #inttime2d
 def _largest(home):
     "A mean cavity without what lies apart from its largest piece"
     n, labels, stats, _ = cv2.connectedComponentsWithStats((home > .25*home.max()).astype(np.uint8))
     return home*(labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()) if n > 1 else home
 
+# %% ../nbs/03_ef.ipynb #inttime2e
 def _shaped(p, home):
     "Probabilities halfway to the shape that explains them best, and how far it bends; as they are where nothing is found"
     found = (p > .5).any((1, 2))
@@ -458,6 +464,7 @@ def _shaped(p, home):
     p = p.copy(); p[found] = 1/(1 + np.exp(-.5*(logits + np.log(own/(1 - own)))))
     return p, bend
 
+# %% ../nbs/03_ef.ipynb #inttime2f
 def _in_time(seen, fps):
     "From what a network sees in the batches of a clip: of each batch its start, probabilities (N, S, S), bends (N,)"
     from echomotion.train import at_phase
