@@ -391,8 +391,9 @@ def learn_shapes(names, # the recording that each mask belongs to
 def load_shapes() -> dict: # as `learn_shapes` gives them
     "What ventricles look like, learnt from the simulated hearts that the network in the package was trained on."
     from safetensors.numpy import load_file
-    there = Path(__file__).parent if '__file__' in globals() else Path('../echomotion')   # the latter in this notebook
-    return {k: v.astype(np.float32) for k, v in load_file(there/'weights'/'shapes.safetensors').items()}
+    import echomotion
+    kept = load_file(Path(echomotion.__file__).parent/'weights'/'shapes.safetensors')
+    return {k: v.astype(np.float32) for k, v in kept.items()}
 
 # %% ../nbs/03_ef.ipynb #shapec05
 def fit_shape(p:np.ndarray, # (N, S, S) probabilities of cavity, frames of one recording
