@@ -1,6 +1,7 @@
 """What real files bring, kind by kind: each is made small here, with the right value known."""
 import struct
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -386,6 +387,19 @@ def test_a_video_inside_a_dicom(tmp_path, syntax):
     path = write_dicom(tmp_path/'a.dcm', np.repeat(frames[..., None], 3, -1), syntax, encapsulate([stream]), FrameTime=20)
     clip = read_clip(path, sector=False)
     assert len(clip) == 15 and clip.fps == 50 and np.abs(clip.frames.astype(int) - frames).mean() < 6
+
+
+@pytest.mark.parametrize('name, syntax', [('disc.m2v', '1.2.840.10008.1.2.4.100'), ('disc.h264', '1.2.840.10008.1.2.4.102'),
+                                          ('disc.hevc', '1.2.840.10008.1.2.4.107')])
+def test_bare_streams_of_other_encoders(tmp_path, name, syntax):
+    "As scanners write them: the encoder's stream without a container. In tests/streams: a dark disc that grows by 2 rows a frame"
+    from pydicom.encaps import encapsulate
+    stream = (Path(__file__).parent/'streams'/name).read_bytes()
+    y, x = np.mgrid[:64, :96]
+    drawn = np.stack([np.where(((x - 48)/24)**2 + ((y - 32)/(14 + 2*t))**2 < 1, 40, 170) for t in range(8)]).astype(np.uint8)
+    path = write_dicom(tmp_path/'a.dcm', np.repeat(drawn[..., None], 3, -1), syntax, encapsulate([stream + b'\0'*(len(stream) % 2)]), FrameTime=40)
+    clip = read_clip(path, sector=False)
+    assert len(clip) == 8 and clip.fps == 25 and np.abs(clip.frames.astype(float) - drawn).mean() < 6
 
 
 def test_a_coding_that_needs_a_plugin_names_it(tmp_path):
