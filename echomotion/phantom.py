@@ -542,7 +542,8 @@ def _strands(sim, x, y, z, d_inner, L, k):
 
 # %% ../nbs/05_phantom.ipynb #37484783
 def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, swirls):
-    "Scatter amplitude at each sample (1: muscle across the beam), and how much of it is blood"
+    ("Scatter amplitude at each sample (1: muscle across the beam), how much of it is blood, "
+     "signed distances (mm) to cavity, cavity with muscle, left atrium")
     (x, y, z, _), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
     zb = z - f(L)
@@ -587,7 +588,7 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     amp *= 1 - f(sc.dropout)*muscle*(1 - np.minimum(np.abs(across), 1))
     surface = solid*muscle*fade + f(.5*sc.leaflet)*leaf + f(.7)*_inside(heart, 2)*outer
     amp[1:] += np.abs(surface[1:] - surface[:-1])*patches[1:]*f(1.6*sc.specular)
-    return amp, blood, np.maximum(d_inner, zb)
+    return amp, blood, (np.maximum(d_inner, zb), np.maximum(d_outer, zb), la)
 
 # %% ../nbs/05_phantom.ipynb #e100c277
 def _echo(sim, amp, blood, mu, mv, i):
@@ -668,7 +669,7 @@ def _home(sim, rho, d_outer, r_inner, shrunk, L):
     return 1 + (ratio - 1)*np.clip(1 - d_outer*f(1/(2.2*sim.heart.wall_mm)), 0, 1)
 
 def _moment(sim, volume, systole, opening, du, dw):
-    "All of the heart at one moment: scatter amplitude, blood, LV cavity, and where each piece of tissue has its home"
+    "All of the heart at one moment: scatter amplitude, blood, chambers, and where each piece of tissue has its home"
     L, k, inner, outer = sim.lv.contract(volume, systole)
     place = x, y, z, xp = _place(sim, du, dw)
     radii = rho, d_inner, d_outer, r_inner, shrunk = _radii(sim, x, y, z, L, inner, outer)
@@ -676,19 +677,23 @@ def _moment(sim, volume, systole, opening, du, dw):
     look = lambda tex, dx=96, dz=20: cv2.remap(tex, home_x*_f32(1.2) + dx, home_z*_f32(1.2) + dz, cv2.INTER_LINEAR,
                                                borderMode=cv2.BORDER_WRAP)
     swirls = look(sim.swirls, 96 + volume, 20 - 2*volume)*_f32(12*sim.scanner.smoke) + 1 if sim.scanner.smoke else None
-    amp, blood, cavity = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches),
-                                 look(sim.wander), swirls)
-    return amp, blood, cavity, home_x*_f32(1/sim.cell) + 190, home_z*_f32(1/sim.cell) + 60
+    amp, blood, chambers = _tissue(sim, place, radii, L, k, systole, opening, look(sim.rough), look(sim.patches),
+                                   look(sim.wander), swirls)
+    return amp, blood, chambers, home_x*_f32(1/sim.cell) + 190, home_z*_f32(1/sim.cell) + 60
 
 # %% ../nbs/05_phantom.ipynb #096d9686
+def _labels(sim, chambers):
+    "What each pixel shows, uint8 (size, size): 0 anything else, 1 LV cavity, 2 its muscle, 3 left atrium"
+    look = lambda d: cv2.remap(d, sim.beam, sim.row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) < 0
+    cavity, muscle, atrium = map(look, chambers)
+    return np.where(sim.sector, np.select([cavity, muscle, atrium], [1, 2, 3]), 0).astype(np.uint8)
+
 def _frame(sim, i, moments):
     ("Frame i from one or more (volume, systole, opening, du, dw): picture uint8 (size, size), "
-     "true mask bool (size, size) of the middle one, echo before compression")
+     "labels uint8 (size, size) of the middle one, echo before compression")
     seen = [_moment(sim, *m) for m in moments]
     echo = sum(_echo(sim, amp, blood, mu, mv, i) for amp, blood, _, mu, mv in seen)*_f32(1/len(seen))
-    cavity = seen[len(seen)//2][2]
-    mask = (cv2.remap(cavity, sim.beam, sim.row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) < 0) & sim.sector
-    return _picture(sim, _detected(sim, echo), i), mask, echo
+    return _picture(sim, _detected(sim, echo), i), _labels(sim, seen[len(seen)//2][2]), echo
 
 # %% ../nbs/05_phantom.ipynb #bb69e95f
 @dataclass(frozen=True)
@@ -702,6 +707,7 @@ class Phantom:
     heart: Heart              # what was scanned
     view: View                # from where
     scanner: Scanner          # with what
+    labels: np.ndarray = None # uint8 (T, size, size): 0 anything else, 1 LV cavity, 2 its muscle, 3 left atrium (CAMUS)
     @property
     def edv(self): return float(self.volumes[self.ed])
     @property
@@ -765,16 +771,16 @@ def render(heart:Heart, # what beats
                        + np.stack([.4*np.sin(breath), np.sin(breath + .7)], 1))
     hand[:, 1] += heart.apex_lift*np.clip(systole, 0, 1)
     only = range(n) if only is None else only
-    frames, masks = np.empty((len(only), size, size), np.uint8), np.empty((len(only), size, size), bool)
+    frames, labels = (np.empty((len(only), size, size), np.uint8) for _ in range(2))
     course = np.column_stack([volumes, systole, opening, hand])
     # the moments that blur into one frame
     apart = np.gradient(course, axis=0)*.35*scanner.exposure if scanner.exposure and n > 1 else None
     for k, i in enumerate(only):
         moments = course[i:i + 1] if apart is None else course[i] + np.array([[-1], [0], [1]])*apart[i]
-        frames[k], masks[k], _ = _frame(sim, i, moments.tolist())
+        frames[k], labels[k], _ = _frame(sim, i, moments.tolist())
     volumes = volumes[list(only)]
     clip = Clip(frames, fps=float(scanner.fps), name=name, pixel_mm=sim.pixel_mm, sector=sim.sector)
-    return Phantom(clip, masks, volumes, *_measured_beat(volumes, heart), heart, view, scanner)
+    return Phantom(clip, labels == 1, volumes, *_measured_beat(volumes, heart), heart, view, scanner, labels)
 
 # %% ../nbs/05_phantom.ipynb #443e1d65
 DIFFICULTIES = {kind: {name: row[kind] for name, row in PARAMETERS.items() if row[kind]}

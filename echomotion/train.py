@@ -471,6 +471,8 @@ _SHIPPED = _PACKAGE/'weights'/'quick.safetensors'
 # %% ../nbs/02_train.ipynb #4686d35a
 def _sound_header(header, refuse):
     "Configuration, mean and standard deviation from the header of a weights file"
+    if header['format'].startswith('echomotion-time'):
+        raise refuse('holds a network for windows of frames, not for single ones: read it with `load_time_model` of 08_time')
     if header['format'] != _FORMAT:
         raise refuse(f'holds {header["format"]!r}, not {_FORMAT!r}: a training state, or a file of another version')
     try: config, mean, std = Config(**header['config']), float(header['mean']), float(header['std'])
