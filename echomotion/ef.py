@@ -16,6 +16,7 @@ __all__ = ['LOOKS', 'EVIDENCE', 'LV_COLOUR', 'ED_COLOUR', 'ES_COLOUR', 'ejection
 import hashlib, json
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -791,7 +792,7 @@ def measure_ef(masks:np.ndarray, # bool (T, H, W), True inside the LV cavity
 # %% ../nbs/03_ef.ipynb #outside2
 def _as_seen(clip, which, size):
     "Frames of a clip as the network gets them, uint8 (n, size, size): gain turned up, square millimetres"
-    bright = replace(clip, frames=_turned_up(clip.frames)[clip.frames[which]])
+    bright = replace(clip, frames=_turned_up(clip.frames)[clip.frames[which]], times=None)
     return resize_clip(resize_clip(bright, _square_mm(*clip.shape[1:], clip.pixel_mm)), size).frames
 
 def _looked_at(clip, size, n=6):
@@ -933,6 +934,7 @@ def weights_stamp(
     model, # an `LVModel`
 ) -> str: # 16 hexadecimal digits; empty for what has no weights, such as a function
     "Fingerprint of a network: the same for the same weights, whatever file they came from"
+    if hasattr(model, 'stamp'): return model.stamp   # an exported network tells that of its weights
     if not hasattr(model, 'net'): return ''
     c = model.config
     h = hashlib.sha256(repr((c.size, tuple(c.zooms), round(float(model.mean), 5), round(float(model.std), 5))).encode())
@@ -1070,6 +1072,16 @@ def why_not_apical(
     if apical['constant'] + sum(terms) >= 0: return ''
     return 'this does not look like a beating left ventricle seen from the apex'
 
+# %% ../nbs/03_ef.ipynb #viewguard02
+def _what_view(clip):
+    "Why the view of a clip forbids an EF, empty where it does not; reasons for doubt"
+    return import_module('echomotion.views').view_verdict(clip)   # of a later lesson: by name, when a clip is measured
+
+# %% ../nbs/03_ef.ipynb #viewguard04
+def _outside_words(ef, low, high):
+    return (f'the EF lies outside of its own interval, {low:.0f} to {high:.0f}%: '
+            f'on clips like this the network reads too {"low" if ef < low else "high"}')
+
 # %% ../nbs/03_ef.ipynb #trust0000014
 def interval_text(
     interval:tuple, # (low, high), percent; None where there is none
@@ -1077,10 +1089,6 @@ def interval_text(
 ) -> str: # for reading; empty where there is no interval
     "An interval of EF in words"
     return f'{level * 100:.0f}% interval: EF {interval[0]:.0f} to {interval[1]:.0f}%' if interval else ''
-
-def _outside_words(ef, low, high):
-    way = 'low' if ef < low else 'high'
-    return f'the EF lies outside of its own interval, {low:.0f} to {high:.0f}%: on clips like this the network reads too {way}'
 
 def with_interval(
     result:EFResult, # a measurement
@@ -1093,11 +1101,12 @@ def with_interval(
     "The result with the interval in which its EF lies"
     if not calibration or not np.isfinite(result.ef): return result
     evidence = ef_evidence(clip, result, model, signs)
-    why = why_not_apical({**(signs or {}), **evidence}, calibration.apical)
+    other, unsure = _what_view(clip)
+    why = why_not_apical({**(signs or {}), **evidence}, calibration.apical) or other
     if why: return replace(_refused(result, why), evidence=evidence)
-    low, high = ef_interval(evidence, calibration, level)
-    outside = () if low <= result.ef <= high else (_outside_words(result.ef, low, high),)
-    return replace(result, interval=(low, high), level=level, evidence=evidence, doubts=(*result.doubts, *outside))
+    low, high = ends = ef_interval(evidence, calibration, level)
+    unsure = *unsure, *(() if low <= result.ef <= high else (_outside_words(result.ef, low, high),))
+    return replace(result, interval=ends, level=level, evidence=evidence, doubts=(*result.doubts, *unsure))
 
 # %% ../nbs/03_ef.ipynb #truetimes001
 def _on_true_times(masks, clip):
