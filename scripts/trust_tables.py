@@ -24,11 +24,13 @@ from echomotion.evaluate import interval_coverage
 from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
 from echomotion.real import outlined_clips, _ef_of
 from echomotion.train import dice, load_model
-from echomotion.trust import (DECOYS, FAULTS, beat_shape_ef, calibration_error, calibration_from, check_tracings, decoy_clip,
+from echomotion.trust import (FAULTS, beat_shape_ef, calibration_error, calibration_from, check_tracings,
                               doubt_lift, dropout_probabilities, ef_spread, generalised_cross_entropy, intervals_of, learn_apical,
                               learn_places, reliability, repeated_coverage, risk_area, risk_coverage, sampled_curve, soft_labels,
                               spoil_tracings, _at_size, _place_and_width)
 from echomotion.unet import UNet
+from echomotion.views import view_verdict
+from echomotion.views import DECOYS, decoy_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'echomotion'/'weights'
@@ -57,7 +59,7 @@ class Records:
         if self.usual and np.isfinite(result.ef): result = replace(result, doubts=(*result.doubts, *outside_doubts(signs, self.usual)))
         row = dict(name=str(name), kind=kind, ef_true=float(ef_true), ef=float(result.ef), n_frames=len(clip), doubts=list(result.doubts),
                    tremble=frame_noise(result.area) if np.isfinite(result.area).any() else 0., **{f's_{k}': v for k, v in signs.items()},
-                   **motion_signs(clip.frames), seconds=time.perf_counter() - began, **more)
+                   **motion_signs(clip.frames), seconds=time.perf_counter() - began, view=view_verdict(clip)[0], **more)
         arrays = {}
         if np.isfinite(result.ef):
             p = _beat_views(clip, result, self.model)
@@ -138,17 +140,18 @@ def apical_of(records, table):
 
 
 def refusals(records, hearts, decoys, apical):
-    "A row a kind: how many got no EF; learnt without that kind, and as it ships"
-    refused = lambda t, a: np.array([bool(r['why'] or why_not_apical(r, a)) for r in t.to_dict('records')])
+    "A row a kind: how many got no outline; refused by the signs where they were learnt without that kind, by the view, and as it ships"
+    signs = lambda t, a: np.array([bool(r['why'] or why_not_apical(r, a)) for r in t.to_dict('records')])
+    refused = lambda t: signs(t, apical) | (t.view != '')
     rows = []
     for kind in DECOYS if len(decoys) else ():
         of = decoys[decoys.decoy == kind]; others = decoys[(decoys.decoy != kind) & (decoys.why == '')]
         unseen = learn_apical(hearts, others) if len(others) > 4 else {}
-        rows.append(dict(kind=kind, heart=0, clips=len(of), no_outline=int((of.why != '').sum()), unseen=refused(of, unseen).mean(), refused=refused(of, apical).mean()))
+        rows.append(dict(kind=kind, heart=0, clips=len(of), no_outline=int((of.why != '').sum()), unseen=signs(of, unseen).mean(), by_view=(of.view != '').mean(), refused=refused(of).mean()))
     for kind, word in (('decoyreal', 'real: no heart'), ('typical', 'phantoms, typical'), ('hard', 'phantoms, hard'),
                        ('camus', 'real: CAMUS, apical'), ('echonet', 'real: EchoNet-Dynamic'), ('realcine', 'real: the cine of pydicom')):
         of = records.rows(kind)
-        if len(of): rows.append(dict(kind=word, heart=int(kind != 'decoyreal'), clips=len(of), no_outline=int((of.why != '').sum()), unseen=np.nan, refused=refused(of, apical).mean()))
+        if len(of): rows.append(dict(kind=word, heart=int(kind != 'decoyreal'), clips=len(of), no_outline=int((of.why != '').sum()), unseen=np.nan, by_view=(of.view != '').mean(), refused=refused(of).mean()))
     return pd.DataFrame(rows)
 
 
@@ -193,7 +196,7 @@ def members(model, n=3, steps=40, seed=7):
 
 
 def risk(table, places, model, most, n_members):
-    "A row a kind of uncertainty: what it spares, how well its probabilities are calibrated, what it costs"
+    "A row a kind of uncertainty: what it spares, how well its probabilities are calibrated, what it costs; and their reliability diagrams"
     t = table[table.part != 'learn'].head(most)
     miss = (t.ef - t.ef_true).abs().to_numpy()
     blank = Calibration(np.zeros(0), weights='', **places)
@@ -216,7 +219,8 @@ def risk(table, places, model, most, n_members):
     began = time.perf_counter(); model.predict(x); speed = len(x)/(time.perf_counter() - began)
     one = lambda word, u, p, cost: dict(uncertainty=word, clips=len(t), area=risk_area(miss, u), error_all=miss.mean(), error_80=risk_coverage(miss, u).error.iloc[int(.8*len(t)) - 1],
                                         pixels_off=calibration_error(reliability(p, truth)) if p is not None else np.nan, frames=cost, frames_a_second=speed/cost if cost else np.nan)
-    return pd.DataFrame([one(*r) for r in rows])
+    shown = {'probabilities as they are': plain, 'test-time augmentation': views} | {r[0].split(' (')[0]: r[2] for r in rows[-len(opinions):]}
+    return pd.DataFrame([one(*r) for r in rows]), pd.concat([reliability(p, truth).assign(network=word) for word, p in shown.items()])
 
 
 def blur(n=60):
@@ -258,9 +262,9 @@ def _found_row(fault, t):
     return dict(fault=fault, tracings=len(t), found=t.found.mean(), clips=len(clips), clips_found=clips.mean())
 
 
-def labels(cache, seeds=3, n=160, size=64, steps=160):
+def labels(cache, seeds=3, n=600, size=64, steps=300):
     "Tiny networks on few pictures with wrong outlines, and with remedies: Dice against true masks, EF error between ED and ES"
-    data = write_phantom_dataset(Path(cache)/'labels', dict(TRAIN=n//2, VAL=40), size=size, n_frames=16, seed=77, workers=1)
+    data = write_phantom_dataset(Path(cache)/'labels', dict(TRAIN=n//2, VAL=80), size=size, n_frames=16, seed=77, workers=1)
     val, rows = pairs_of(data, 'VAL', size), []
     for seed in range(seeds):
         for strength in (0., .5, 1., 1.5, 2.):
@@ -316,12 +320,12 @@ def trained(x, y, val, remedy, seed, steps, data, strength):
 
 def fit(x, target, seed, steps, loss_of, pairs=False, bs=16):
     torch.manual_seed(seed); rng = np.random.default_rng(seed)
-    net = UNet(8, 3).train(); optimiser = torch.optim.Adam(net.parameters(), 4e-3)
+    net = UNet(6, 3).to(memory_format=torch.channels_last).train(); optimiser = torch.optim.Adam(net.parameters(), 4e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     for _ in range(steps):
         i = rng.choice(len(x)//2, bs//2)*2 if pairs else rng.choice(len(x), bs)
         i = np.stack([i, i + 1], 1).ravel() if pairs else i
-        out = net((torch.from_numpy(x[i])[:, None].float()/255 - .15)/.2)[:, 0]; y = torch.from_numpy(target[i])
+        out = net(seen_by(x[i]))[:, 0]; y = torch.from_numpy(target[i])
         loss = loss_of(out, y)
         if pairs:   # of a pair the cavity at ES may not reach beyond the one at ED by much
             area = torch.sigmoid(out).mean((1, 2)); loss = loss + 5*torch.relu(area[1::2] - .95*area[::2]).mean()
@@ -329,8 +333,12 @@ def fit(x, target, seed, steps, loss_of, pairs=False, bs=16):
     return net.eval()
 
 
+def seen_by(x):
+    return ((torch.from_numpy(x)[:, None].float()/255 - .15)/.2).contiguous(memory_format=torch.channels_last)
+
+
 def said(net, x):
-    with torch.inference_mode(): return torch.sigmoid(net((torch.from_numpy(x)[:, None].float()/255 - .15)/.2))[:, 0].numpy()
+    with torch.inference_mode(): return torch.sigmoid(net(seen_by(x)))[:, 0].numpy()
 
 
 def least_suspicious(x, y, seed, steps, share=.15):
@@ -351,7 +359,7 @@ def main():
     parser.add_argument('--members', type=int, default=3); parser.add_argument('--traced', type=int, default=200)
     parser.add_argument('--rounds', type=int, default=10, help='plantings of wrong tracings')
     parser.add_argument('--labels', type=int, default=3, help='seeds of the trainings with wrong labels; 0: leave that table')
-    parser.add_argument('--steps', type=int, default=400, help='of those trainings')
+    parser.add_argument('--steps', type=int, default=300, help='of those trainings')
     parser.add_argument('--tables', action='store_true', help='measure nothing new')
     parser.add_argument('--only', nargs='+', help='some of: evidence coverage risk refusals doubts blur check labels')
     a = parser.parse_args()
@@ -370,7 +378,9 @@ def main():
     if wanted('refusals'): write('refusals', refusals(records, hearts, decoys, apical))
     if wanted('doubts'): write('doubts', doubt_lift(table.doubts_said, (table.ef - table.ef_true).abs()))
     if wanted('blur'): write('blur', blur())
-    if wanted('risk'): write('risk', risk(table, places, model, a.most, a.members))
+    if wanted('risk'):
+        spared, honest = risk(table, places, model, a.most, a.members)
+        write('risk', spared); write('reliability', honest)
     if wanted('check'): write('check', check(a.cache, model, a.traced, rounds=a.rounds))
     if wanted('labels') and a.labels: labels(a.cache, a.labels, steps=a.steps)
 

@@ -13,8 +13,9 @@ from echomotion.ef import (EVIDENCE, Calibration, clip_ef, ef_interval, interval
 from echomotion.evaluate import interval_coverage, predict_dataset, write_clip_report
 from echomotion.phantom import phantom_clip, write_phantom_dataset
 from echomotion.train import load_model
-from echomotion.trust import (DECOYS, FAULTS, calibrate, calibration_from, check_tracings, decoy_clip, found_share, intervals_of, learn_places,
+from echomotion.trust import (FAULTS, calibrate, calibration_from, check_tracings, found_share, intervals_of, learn_places,
                               repeated_coverage, spoil_tracings)
+from echomotion.views import DECOYS, decoy_clip
 
 
 @pytest.fixture(scope='module')
