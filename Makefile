@@ -45,7 +45,7 @@ docs: $(STAMP) ## build the site into _docs (needs Quarto)
 	@$(BIN)/python scripts/check_links.py _docs
 	@echo 'The site: _docs/index.html'
 
-bench: $(STAMP) ## speed of clip to EF, training and phantom, as a table and JSON
+bench: $(STAMP) ## speed of clip to EF, live, training, phantom and archive, as a table and JSON
 	@$(BIN)/echomotion bench --out '$(BENCH)' $(ARGS)
 
 export: $(STAMP) ## after editing notebooks: clean them, write the library and the README

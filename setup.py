@@ -28,7 +28,9 @@ setup(
     package_data={cfg['lib_name']: ['weights/*', 'templates/*', 'widgets_js/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={'fast': cfg['fast_requirements'].split(),
+                    'archive': cfg['archive_requirements'].split(),
+                    'dev': ' '.join(cfg[k] for k in ('dev_requirements', 'fast_requirements', 'archive_requirements')).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split('\n')},
     zip_safe=False,
 )

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEMO_PLAN', 'SMALL_PLAN', 'error_text', 'OneLineParser', 'cli_parser', 'main', 'split_counts', 'run_phantom',
-           'training_config', 'data_folder', 'run_train', 'weights_file', 'save_ef', 'unique_file_name', 'run_ef',
-           'summary_lines', 'run_evaluate', 'peak_memory_gb', 'demo_summary', 'run_demo', 'run_pretrain',
-           'phantom_figures', 'score_line', 'run_assess', 'run_adapt', 'run_calibrate', 'run_check', 'weights_figures',
-           'items_per_second', 'bench_clip', 'bench_training', 'bench_phantom', 'run_bench']
+           'training_config', 'data_folder', 'labelled_data', 'run_train', 'weights_file', 'save_ef',
+           'unique_file_name', 'run_ef', 'run_archive', 'run_study', 'summary_lines', 'run_evaluate', 'peak_memory_gb',
+           'demo_summary', 'run_demo', 'run_pretrain', 'phantom_figures', 'score_line', 'run_assess', 'run_adapt',
+           'run_calibrate', 'run_check', 'run_live', 'run_export', 'weights_figures', 'items_per_second', 'bench_clip',
+           'bench_engines', 'bench_training', 'bench_phantom', 'bench_archive', 'run_bench']
 
 # %% ../nbs/13_cli.ipynb #b9d529ca
 import argparse, json, os, shutil, sys, time, warnings
@@ -53,6 +54,8 @@ _SEED    = _option('--seed', type=int, default=0, help='same seed, same result')
 _WORKERS = _option('--workers', type=_above_zero(), help='processes; else as many as cores')
 _SPLITS  = dict(type=_above_zero(), nargs=3, metavar=('TRAIN', 'VAL', 'TEST'))
 _MODEL   = _option('--model', help='weights.safetensors, or run folder of train or demo; else those of the package')
+_ENGINE  = _option('--engine', choices=['torch', 'onnx', 'auto'], default='torch',
+                   help='what runs the network; onnx is faster on a CPU and needs pip install echomotion[fast]')
 
 _LEVEL   = _option('--level', type=float, default=.9, help='of the interval in which the EF lies, 0.5 to 0.99')
 _CALIBRATION = _option('--calibration', metavar='FILE',
@@ -165,32 +168,79 @@ def data_folder(
     raise FileNotFoundError(f"{path}: no such folder; give one in EchoNet-Dynamic's layout, "
                             f"or simulate one: echomotion phantom {path}")
 
+# %% ../nbs/13_cli.ipynb #camus13c1
+_CAMUS_VIEW = _option('--view', choices=['4CH', '2CH'], default='4CH', help='of CAMUS: which view')
+
+def labelled_data(
+    path:str|Path,    # folder in EchoNet-Dynamic's layout, or CAMUS
+    view:str='4CH'    # of CAMUS: '4CH' or '2CH'
+) -> object:          # `EchoNet` or `Camus`
+    "A labelled data set, whichever of the two it is"
+    from echomotion.data import read_echonet
+    from echomotion.real import _data_set
+    return _data_set(data_folder(path), view) or read_echonet(data_folder(path))   # the latter says what is missing
+
 # %% ../nbs/13_cli.ipynb #c13a0005
 _command('train', 'train the network on a folder of traced clips',
     'Stop it when you like: the same command goes on where it stopped.',
     _option('data', metavar='DATA',
-            help="folder in EchoNet-Dynamic's layout: FileList.csv, VolumeTracings.csv, Videos"),
+            help="CAMUS, or EchoNet-Dynamic's layout: FileList.csv, VolumeTracings.csv, Videos"), _CAMUS_VIEW,
     _option('--out', default='runs/train', help='run folder: frames, weights, settings, history'),
     _option('--preset', choices=['auto', 'quick', 'full'], default='auto', help='auto: full on a GPU, else quick'),
     _option('--epochs', type=_above_zero(), help='else as the preset has it'),
     _option('--bs', type=_above_zero(), help='batch size; else as the preset has it'),
     _option('--lr', type=_above_zero(float), help='learning rate; else as the preset has it'),
+    _option('--arch', choices=['convlstm', '2plus1d'],
+            help='then also grow a network that sees motion, for windows of frames (08_time); it goes to OUT/time'),
+    _option('--start', metavar='MODEL', help='with --arch: a trained frame-wise U-Net to grow from; else one is trained first'),
+    _option('--windows', type=_above_zero(), help='with --arch: windows seen in training; else as the preset has it'),
     _SEED, _WORKERS)
+
+# %% ../nbs/13_cli.ipynb #time13a1
+def _grow_for_windows(args, data, out):
+    "The second half of `train --arch`: a network for windows, from the weights of a frame-wise one"
+    from echomotion.data import read_echonet
+    from echomotion.time import cache_clips, time_config, train_time
+    from echomotion.train import load_model
+    start = load_model(weights_file(args.start or out/'model'))
+    changes = dict(seed=args.seed, size=start.config.size, width=start.config.width, depth=start.config.depth, windows=args.windows)
+    preset = start.config.preset if args.preset == 'auto' else args.preset
+    config = time_config(preset, args.arch, **{k: v for k, v in changes.items() if v is not None})
+    model = train_time(cache_clips(read_echonet(data), out/'clips', config.size, args.workers), out/'time', config, start)
+    print(f"{out/'time'}: {model}", f"next: echomotion ef CLIP --model {out/'time'}", sep='\n')
+    return 0
+
+def _measuring_model(path, engine):
+    "The network of a weights file, for frames or for windows, on an engine"
+    from echomotion.live import with_engine
+    from echomotion.time import TimeModel, load_any_model
+    model = load_any_model(path)
+    if not isinstance(model, TimeModel): return with_engine(model, engine)
+    if engine == 'onnx': raise ValueError(f'{path}: a network for windows runs with PyTorch alone: leave out --engine onnx')
+    return model
 
 # %% ../nbs/13_cli.ipynb #c13a0006
 def run_train(
-    args    # `data`, `out`, `preset`, `epochs`, `bs`, `lr`, `seed`, `workers`
+    args    # `data`, `view`, `out`, `preset`, `arch`, `start`, `windows`, `epochs`, `bs`, `lr`, `seed`, `workers`
 ) -> int:   # exit code
     "Extract the traced frames and train on them; weights, settings and history go to a run folder"
     data = data_folder(args.data)
-    from echomotion.data import claim_folder, extract_frames, read_echonet
-    from echomotion.train import train_model
-    config = training_config(args.preset, epochs=args.epochs, bs=args.bs, lr=args.lr, seed=args.seed)
-    echonet = read_echonet(data)
-    out = claim_folder(args.out, 'train', data=str(data.resolve()), preset=config.preset, size=config.size,
-                       epochs=config.epochs, bs=config.bs, lr=config.lr, seed=config.seed)
-    extract_frames(echonet, out/'frames', size=config.size, workers=args.workers)
-    train_model(out/'frames', out/'model', config)
+    from echomotion.archive import ranks, train_on_ranks
+    from echomotion.data import claim_folder, extract_frames
+    from echomotion.real import Camus, extract_camus
+    unet = dict(arch='unet', pretrained=False) if args.arch else {}   # what the networks for windows grow out of
+    config, out = training_config(args.preset, epochs=args.epochs, bs=args.bs, lr=args.lr, seed=args.seed, **unet), Path(args.out)
+    if args.arch and args.start: return _grow_for_windows(args, data, out)
+    def frames():   # made by the first process, where several train together
+        claim_folder(out, 'train', data=str(data.resolve()), preset=config.preset, size=config.size,
+                     epochs=config.epochs, bs=config.bs, lr=config.lr, seed=config.seed)
+        known = labelled_data(data, args.view)
+        if isinstance(known, Camus): extract_camus(known, out/'frames', config.size)
+        else: extract_frames(known, out/'frames', size=config.size, workers=args.workers)
+        return out/'frames'
+    train_on_ranks(frames, out/'model', config)
+    if ranks()[0]: return 0
+    if args.arch: return _grow_for_windows(args, data, out)
     print(f"{out/'model'}: weights.safetensors, config.json, history.csv",
           f'next: echomotion evaluate {data} --model {out}', sep='\n')
     return 0
@@ -267,7 +317,9 @@ def _interval_options(args, model):
 _command('ef', 'measure the EF of your own clips',
     'Prints EF and the reasons to doubt it; writes an overlay animation, the curve and a table for each clip.',
     _option('clips', nargs='+', metavar='CLIP', help=_KINDS),
-    _MODEL,
+    _option('--a2c', metavar='CLIP', help='the two-chamber recording of the same heart: then CLIP is one four-chamber recording'),
+    _option('--angle', type=_above_zero(float), help='degrees between the two planes, where they are known'),
+    _MODEL, _ENGINE,
     _option('--out', default='ef', help='folder for what is written'),
     _option('--fps', type=_above_zero(float), help='frames a second, where the file does not say or is wrong'),
     _LEVEL, _CALIBRATION,
@@ -275,9 +327,9 @@ _command('ef', 'measure the EF of your own clips',
 
 # %% ../nbs/13_cli.ipynb #c13a0008
 def run_ef(
-    args    # `clips`, `model`, `out`, `fps`, `level`, `calibration`, `overwrite`
+    args    # `clips`, `a2c`, `angle`, `model`, `engine`, `out`, `fps`, `level`, `calibration`, `overwrite`
 ) -> int:   # exit code: 0, or 2 where a clip could not be measured
-    "Measure the EF of each clip; one that cannot be measured is named, and the others go on"
+    "Measure the EF of each clip; one that cannot be measured is named, and the others go on; with `a2c`, of both planes"
     missing = [c for c in args.clips if not Path(c).exists()]
     if len(missing) == len(args.clips):
         raise FileNotFoundError(f'{missing[0]}: no such file; give the path of a clip: {_KINDS}')
@@ -285,19 +337,105 @@ def run_ef(
     from dataclasses import replace
     from echomotion.data import read_clip
     from echomotion.ef import clip_ef
-    from echomotion.train import load_model
-    model, taken, failed = load_model(model_path), set(), 0
+    model, taken, failed = _measuring_model(model_path, args.engine), set(), 0
     sure = _interval_options(args, model)
+    if args.a2c: return _both_planes(args, model)
     for path in args.clips:
         try:
             clip = read_clip(path, fps=args.fps)
             clip = replace(clip, name=unique_file_name(clip.name, taken))
-            result = clip_ef(clip, model, **sure)
+            result = clip_ef(clip, model, max(32, len(clip)) if hasattr(model, 'live') else 32, **sure)   # time in one piece
             files = save_ef(clip, result, args.out, args.overwrite)
         except (ValueError, OSError) as e: _say(error_text(e)); failed += 1
         else: print(result.summary(), *[f'  note: {n}' for n in clip.notes], *[f'  wrote {f}' for f in files],
                     sep='\n', flush=True)
     return 2 if failed else 0
+
+# %% ../nbs/13_cli.ipynb #va130002
+def _both_planes(args, model):
+    "Measure a four- and a two-chamber recording together, write page and JSON"
+    if len(args.clips) != 1: raise ValueError(f'--a2c goes with one four-chamber recording, here are {len(args.clips)}')
+    from dataclasses import replace
+    from echomotion.data import read_clip
+    from echomotion.views import biplane_ef, classify_view, study_of_pair, write_study
+    taken = set()
+    clips = [replace(c, name=unique_file_name(c.name, taken))
+             for c in (read_clip(p, fps=args.fps) for p in (args.clips[0], args.a2c))]
+    study = study_of_pair(clips, biplane_ef(*clips, model, args.angle), classify_view)
+    files = write_study(study, args.out, args.overwrite, f'{clips[0].name}_biplane')
+    print(study.summary(), *[f'  note: {c.name}: {n}' for c in clips for n in c.notes],
+          *[f'  wrote {f}' for f in files], sep='\n', flush=True)
+    return 0 if study.ef == study.ef else 2
+
+# %% ../nbs/13_cli.ipynb #archive02
+_command('archive', 'measure an archive: a row a clip, on all cores or a cluster',
+    'Stop it when you like: the same command goes on where it stopped, and measures nothing twice.',
+    _option('sources', nargs='+', metavar='SOURCE',
+            help='folders, patterns, text files with a path a line, or addresses such as s3://bucket/echo'),
+    _option('--out', default='results.parquet', help='folder of the results, Parquet in parts'),
+    _MODEL,
+    _option('--workers', type=_above_zero(), help='processes on this machine; else as many as cores'),
+    _option('--scheduler', metavar='ADDRESS', help='a running Dask scheduler, such as tcp://host:8786'),
+    _option('--slurm', type=_above_zero(), metavar='JOBS', help='hand in so many Slurm jobs; settings: ~/.config/dask/jobqueue.yaml'),
+    _option('--dashboard', action='store_true', help='serve the dashboard of Dask on this machine (needs bokeh)'),
+    _option('--curves', action='store_true', help='also keep area and volume of every frame'),
+    _option('--retry', action='store_true', help='measure again what failed or was set aside'),
+    _LEVEL, _CALIBRATION,
+    _option('--report', metavar='FILE', help='also write a page about the whole archive, such as archive.html'))
+
+# %% ../nbs/13_cli.ipynb #archive03
+def _archive_lines(t):
+    "What a table of results says, in some lines"
+    bad, copies, known = t[t.error != ''], int((t.same_as != '').sum()), t[t.ef.notna()]
+    yield (f'{len(t)} recordings, {len(known)} with an EF, {int((known.doubts != "").sum())} of them with a doubt, '
+           f'{int((t.status == "refused").sum())} refused, {copies} copies of others, {len(bad)} not measured')
+    for r in bad.head(5).itertuples(): yield f'  {r.status}: {r.path}: {r.error}'
+    if len(bad) > 5: yield f'  and {len(bad) - 5} more, see the column error'
+
+def _cluster(args):
+    "The cluster that the options ask for; None: local workers that `measure_archive` starts itself"
+    from contextlib import nullcontext
+    from echomotion.archive import local_cluster, slurm_cluster
+    if args.slurm: return slurm_cluster(args.slurm)
+    return local_cluster(args.workers, dashboard=True) if args.dashboard else nullcontext(args.scheduler)
+
+# %% ../nbs/13_cli.ipynb #archive04
+def run_archive(
+    args    # `sources`, `out`, `model`, `workers`, `scheduler`, `slurm`, `dashboard`, `curves`, `retry`, `level`, ...
+) -> int:   # exit code: 0, or 2 where a clip could not be measured
+    "Measure an archive; a clip that cannot be measured is named, and the others go on"
+    from echomotion.archive import archive_clips, measure_archive, population_report
+    from echomotion.ef import load_calibration
+    model, calibration = weights_file(args.model), args.calibration and load_calibration(args.calibration)
+    archive_clips(args.sources)   # a wrong path is said before anything is started
+    with _cluster(args) as scheduler:
+        table = measure_archive(args.sources, args.out, model, args.workers, scheduler, curves=args.curves,
+                                retry=args.retry, level=args.level, calibration=calibration)
+    print(*_archive_lines(table), f'{args.out}: the table', sep='\n')
+    if args.report: print(f'{population_report(table, args.report)}: the page')
+    return 2 if (table.error != '').any() else 0
+
+# %% ../nbs/13_cli.ipynb #va130011
+_command('study', "measure a patient's folder as a scanner exports it",
+    'Finds the apical recordings, puts the best four- and two-chamber ones together, and says what it left out and why.',
+    _option('folder', metavar='FOLDER', help='files of one patient: DICOM of any kind, in folders or not'),
+    _MODEL,
+    _option('--out', default='study', help='folder for study.html and study.json'),
+    _option('--identify', action='store_true', help="put the patient's name and the files' own names into them"),
+    _option('--overwrite', action='store_true', help='replace the files of an earlier run'))
+
+def run_study(
+    args    # `folder`, `model`, `out`, `identify`, `overwrite`
+) -> int:   # exit code: 0, or 2 where there is no EF
+    "Measure a study: one page and one JSON file"
+    from echomotion.train import load_model
+    from echomotion.views import measure_study, study_files, write_study
+    weights = weights_file(args.model)
+    study_files(args.folder)   # a wrong path, or two patients, are said before anything is loaded
+    study = measure_study(args.folder, load_model(weights), identify=args.identify)
+    files = write_study(study, args.out, args.overwrite)
+    print(study.summary(), *[f'wrote {f}' for f in files], sep='\n')
+    return 0 if study.ef == study.ef else 2
 
 # %% ../nbs/13_cli.ipynb #a7d5dd9d
 _FIGURES = [('Dice',           'dice',    '.3f'),
@@ -326,22 +464,23 @@ def summary_lines(
 
 # %% ../nbs/13_cli.ipynb #21145637
 _command('evaluate', 'figures of merit of a trained network, and the report', '',
-    _option('data', metavar='DATA', help="folder in EchoNet-Dynamic's layout"),
-    _MODEL,
+    _option('data', metavar='DATA', help="folder in EchoNet-Dynamic's layout, or CAMUS"),
+    _MODEL, _ENGINE, _CAMUS_VIEW,
     _option('--out', default='runs/evaluate', help='folder for predictions.csv, metrics.json and the report'),
     _option('--split', choices=['TRAIN', 'VAL', 'TEST'], default='TEST', help='which clips'),
     _LEVEL, _CALIBRATION)
 
 # %% ../nbs/13_cli.ipynb #c13a0009
 def run_evaluate(
-    args    # `data`, `model`, `out`, `split`, `level`, `calibration`
+    args    # `data`, `view`, `model`, `engine`, `out`, `split`, `level`, `calibration`
 ) -> int:   # exit code
     "Measure every clip of a split; write predictions, figures of merit and the report"
     data, weights = data_folder(args.data), weights_file(args.model)
-    from echomotion.data import claim_folder, read_echonet
+    from echomotion.data import claim_folder
     from echomotion.evaluate import evaluate, predict_dataset, write_report
+    from echomotion.live import with_engine
     from echomotion.train import load_model
-    echonet, model = read_echonet(data), load_model(weights)
+    echonet, model = labelled_data(data, args.view), with_engine(load_model(weights), args.engine)
     if not echonet.names(args.split):
         raise ValueError(f'{data}: no clip of split {args.split}; choose another with --split')
     sure = _interval_options(args, model)
@@ -622,6 +761,52 @@ def run_check(
     print(f"{len(suspects)} tracings, the most suspicious first: {out/'check.csv'}", f'to look at: {sheet}', sep='\n')
     return 0
 
+# %% ../nbs/13_cli.ipynb #live13c1
+_command('live', 'measure EF while scanning',
+    'Opens a window; q or Esc ends it. EF is withheld where it cannot be trusted, and the screen says why.',
+    _option('source', metavar='SOURCE', help="a camera's number, a recording, or a folder into which frames are written"),
+    _MODEL,
+    _option('--engine', choices=['torch', 'onnx', 'auto'], default='auto',
+            help='what runs the network; auto: onnx where it is installed (pip install echomotion[fast])'),
+    _option('--headless', action='store_true', help='no window: a line a beat'),
+    _option('--record', metavar='FOLDER', help='keep clip and results: whole, or not at all'),
+    _option('--fps', type=_above_zero(float), help='frames a second, where the source does not say or is wrong'),
+    _option('--pixel-mm', type=_above_zero(float), nargs=2, metavar=('ROW', 'COLUMN'), help='size of a pixel, mm'),
+    _option('--speed', type=float, default=1., help='pace of a recording: 1 its own, 0 as fast as can be'),
+    _option('--seconds', type=_above_zero(float), help='end after so much time; else with the source'))
+
+# %% ../nbs/13_cli.ipynb #live13c2
+def run_live(
+    args    # `source`, `model`, `engine`, `headless`, `record`, `fps`, `pixel_mm`, `speed`, `seconds`
+) -> int:   # exit code: 0, or 2 where nothing could be measured
+    "Measure EF while scanning, in a window or a line a beat"
+    weights = weights_file(args.model)
+    from echomotion.live import live_command, live_source, with_engine
+    from echomotion.train import load_model
+    source = live_source(args.source, args.fps)
+    told = live_command(source, with_engine(load_model(weights), args.engine), args.headless, record=args.record,
+                        pixel_mm=args.pixel_mm and tuple(args.pixel_mm), speed=args.speed, seconds=args.seconds)
+    c, ms = told['counts'], told['latency_ms']
+    ef = 'no EF' if told['ef'] is None else f"EF {told['ef']:.0f}% of {told['n_beats']} beats"
+    print(f"{source.name}: {ef}; {c['read']} frames, {c['measured']} measured, {c['same']} repeated, "
+          f"{c['late']} late, {c['missing']} missing, {c['dropped']} dropped; latency {ms['p50']} ms, 1% over {ms['p99']} ms")
+    if told.get('recorded'): print(f"recorded: {told['recorded']}")
+    return 0 if c['offered'] else 2
+
+# %% ../nbs/13_cli.ipynb #live13c3
+_command('export', 'write a network as ONNX', 'Bytes in, outlines and phases out, any number of frames at a time.',
+    _option('out', metavar='FILE', help='the file to write: .onnx'),
+    _MODEL)
+
+def run_export(
+    args    # `out`, `model`
+) -> int:   # exit code
+    "Write a network as ONNX"
+    from echomotion.live import export_onnx
+    from echomotion.train import load_model
+    print(f'written: {export_onnx(load_model(weights_file(args.model)), args.out)}')
+    return 0
+
 # %% ../nbs/13_cli.ipynb #c13a0011
 def _markdown(rows):
     "A table in Markdown from rows of text, the first one its head"
@@ -710,6 +895,25 @@ def bench_clip(
     def ours(): return len(clip_ef(read_clip(path), model).masks)
     return items_per_second({'clip to EF': ours, 'DeepLabV3-ResNet50': _peer(path)}, seconds)
 
+# %% ../nbs/13_cli.ipynb #live13c5
+def bench_engines(
+    folder:Path,      # where the clip is written
+    seconds=6.,       # time for each engine
+    n_frames=64       # length of the clip
+) -> dict:            # frames a second: 'clip to EF, torch' and, where it is installed, 'clip to EF, onnx'
+    "Clip to EF with the network of the package, engine by engine"
+    from echomotion.data import read_clip, write_avi
+    from echomotion.ef import clip_ef
+    from echomotion.live import with_engine
+    from echomotion.phantom import phantom_clip
+    from echomotion.train import load_model
+    path, model = Path(folder)/'engines.avi', load_model(device='cpu')
+    write_avi(path, phantom_clip(0, size=model.config.size, n_frames=n_frames).clip.frames)
+    engines = {engine: with_engine(model, engine) for engine in ('torch', 'auto')}
+    names = {'torch': 'clip to EF, torch', **({'auto': 'clip to EF, onnx'} if engines['auto'] is not model else {})}
+    def side(net): return lambda: len(clip_ef(read_clip(path), net).masks)
+    return items_per_second({name: side(engines[engine]) for engine, name in names.items()}, seconds)
+
 # %% ../nbs/13_cli.ipynb #9c45cf72
 def _bench_frames(folder, config, repeats):
     "A folder of frames whose training pictures are listed `repeats` times"
@@ -728,13 +932,17 @@ def bench_training(
     folder:Path,    # where clips and frames are written
     seconds=6.,     # time for each side
     repeats=8       # how often each of 16 images is listed
-) -> dict:          # images a second: 'training from disk' through `frame_dls`, 'training in memory'
-    "The training loop through `frame_dls`, beside the same loop over batches that lie in memory"
+) -> dict:          # images a second: 'training from disk' (`frame_dls`), 'training from shards', 'training in memory'
+    "The training loop through `frame_dls` and `shard_dls`, beside the same loop over batches that lie in memory"
     import torch
+    from echomotion.archive import shard_dls, write_shards
     from echomotion.data import frame_dls
     from echomotion.unet import UNet
     config = training_config('quick')
-    dls = frame_dls(_bench_frames(Path(folder), config, repeats), size=config.size, bs=config.bs)
+    frames = _bench_frames(Path(folder), config, repeats)
+    dls = frame_dls(frames, size=config.size, bs=config.bs)
+    write_shards(frames, Path(folder)/'shards', progress=False)
+    shards = shard_dls(Path(folder)/'shards', size=config.size, bs=config.bs, workers=2)
     net = UNet(config.width, config.depth).to(dls.device)
     optimiser, loss_func = torch.optim.Adam(net.parameters(), config.lr), torch.nn.BCEWithLogitsLoss()
     def epoch(batches):
@@ -747,6 +955,7 @@ def bench_training(
         return n
     kept = list(dls.train)
     return items_per_second({'training from disk': lambda: epoch(dls.train),
+                             'training from shards': lambda: epoch(shards.train),
                              'training in memory': lambda: epoch(kept)}, seconds)
 
 # %% ../nbs/13_cli.ipynb #b1afc55f
@@ -758,6 +967,30 @@ def bench_phantom(
     seeds = iter(range(10**6))
     def simulate(): return len(phantom_clip(next(seeds), size=112, n_frames=32).masks)
     return items_per_second({'phantom': simulate}, seconds)
+
+# %% ../nbs/13_cli.ipynb #archive08
+def bench_archive(
+    clips=24,       # to measure with each number of workers
+    empty=5000      # clips without content, to see what the engine takes
+) -> dict:          # clips a second, efficiency, ms a clip of the engine, MB by which memory grows; empty without Dask
+    "An archive on one worker and on two beside a plain loop, and what the engine takes itself"
+    import tempfile
+    from importlib.util import find_spec
+    if not (find_spec('distributed') and find_spec('pyarrow')): return {}   # pip install echomotion[archive]
+    from echomotion.archive import archive_speed, engine_cost, local_cluster
+    from echomotion.data import write_avi
+    from echomotion.phantom import phantom_clip
+    from echomotion.train import make_net, save_weights
+    with tempfile.TemporaryDirectory() as folder:
+        folder, config, heart = Path(folder), training_config('quick'), phantom_clip(0, size=112, n_frames=32).clip
+        for i in range(clips): write_avi(folder/'clips'/f'{i}.avi', (heart.frames//2 + 2*i), heart.fps)   # no two alike
+        save_weights(folder/'quick.safetensors', make_net(config), config, .13, .2)
+        speed = archive_speed(sorted((folder/'clips').iterdir()), folder/'quick.safetensors')
+    with local_cluster(2) as cluster: engine = engine_cost(cluster, empty)
+    names = 'plain loop', 'one worker', 'two workers'
+    return {**{f'{n}, clips a second': v for n, v in zip(names, speed.clips_a_second)},
+            'efficiency of two workers': speed.efficiency[2], 'engine, ms a clip': 1000*engine['seconds'],
+            'scheduler, MB more': engine['scheduler_mb'], 'worker, MB more': engine['worker_mb']}
 
 # %% ../nbs/13_cli.ipynb #8fbf286f
 _command('bench', 'measure the speed of this machine', 'Prints a table and writes it as JSON.',
@@ -772,22 +1005,31 @@ def _measure_speed(seconds, small):
     with tempfile.TemporaryDirectory() as folder:
         clip = bench_clip(folder, seconds, **(dict(n_frames=8) if small else {}))
         training = bench_training(folder, seconds, **(dict(repeats=1) if small else {}))
-        rates = {**clip, **training, **bench_phantom(seconds)}
-    return rates, {'clip to EF / DeepLabV3-ResNet50': rates['clip to EF']/rates['DeepLabV3-ResNet50'],
-                   'training from disk / in memory': rates['training from disk']/rates['training in memory']}
+        engines = bench_engines(folder, seconds, **(dict(n_frames=8) if small else {}))
+        rates = {**clip, **engines, **training, **bench_phantom(seconds)}
+    faster = {f'{k} / DeepLabV3-ResNet50': v/rates['DeepLabV3-ResNet50'] for k, v in engines.items()}
+    return rates, {**faster, 'clip to EF / DeepLabV3-ResNet50': rates['clip to EF']/rates['DeepLabV3-ResNet50'],
+                   **{f'{k} / in memory': v/rates['training in memory'] for k, v in training.items() if k != 'training in memory'}}
 
+# %% ../nbs/13_cli.ipynb #live13c7
 def run_bench(
     args    # `out`, `seconds`, `small`
 ) -> int:   # exit code
     "Measure the speed of this machine; a table on the screen and JSON in a file"
     import platform, torch
     from echomotion.data import whole_file
+    from echomotion.live import bench_live
     rates, ratios = _measure_speed(.1 if args.small else args.seconds, args.small)
+    archive = bench_archive(**(dict(clips=4, empty=40) if args.small else {}))
     for name, value in rates.items(): print(f'{name:34}{value:9.1f} a second')
     for name, value in ratios.items(): print(f'{name:34}{value:9.2f} times')
+    live = bench_live(n=12, engines=('torch',)) if args.small else bench_live(n=600)
+    for name, ms in live.items():
+        print(f"live, {name:34}{ms['p50']:8.1f} ms, 1% over {ms['p99']:.1f}, 0.1% over {ms['p99.9']:.1f}")
+    for name, value in archive.items(): print(f'archive, {name:30}{value:8.2f}')
     machine = dict(torch=torch.__version__, python=platform.python_version(), threads=torch.get_num_threads(),
                    processor=platform.machine())
-    told = json.dumps(dict(rates=rates, ratios=ratios, machine=machine), indent=1)
+    told = json.dumps(dict(rates=rates, ratios=ratios, live=live, archive=archive, machine=machine), indent=1)
     with whole_file(args.out) as p: p.write_text(told + '\n')
     print(f'written: {args.out}')
     return 0

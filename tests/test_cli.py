@@ -10,7 +10,7 @@ import pytest
 from echomotion import cli
 from echomotion.data import claim_folder
 
-COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'assess', 'adapt', 'bench', 'calibrate', 'check']
+COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'assess', 'adapt', 'live', 'export', 'bench', 'calibrate', 'check', 'archive', 'study']
 
 
 def echomotion(*args, **kw):

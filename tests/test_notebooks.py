@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_names_are_known_and_used(what):
 
 
 def test_course_has_its_notebooks():
-    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_real', '11_trust', '13_cli', 'glossary', 'index']
+    want = ['00_data', '01_unet', '02_train', '03_ef', '04_evaluate', '05_phantom', '06_widgets', '07_real', '08_time', '09_live', '10_views', '11_trust', '12_archive', '13_cli', 'glossary', 'index']
     assert [p.stem for p in NOTEBOOKS if p.stem in want] == want
 
 
@@ -161,9 +162,20 @@ def test_exports_are_finished(path):
     assert not bad, 'unfinished exports (see tests/exports.py):\n  ' + '\n  '.join(bad)
 
 
+@pytest.fixture(scope='session')
+def runs(request):
+    "The notebooks that are asked for, run two at a time: one thread each serves two cores better than two threads one"
+    flags = os.environ.get('ECHOMOTION_FLAGS', '')
+    wanted = [item.callspec.params['path'] for item in request.session.items if item.name.startswith('test_notebook_runs')]
+    with ThreadPoolExecutor(2) as pool:
+        yield {path: pool.submit(run, BIN/'nbdev_test', '--path', path, '--n_workers', 0, '--flags', flags,
+                                 MPLBACKEND='agg', OMP_NUM_THREADS='1') for path in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids)
-def test_notebook_runs(path):
+def test_notebook_runs(path, runs):
     "nbdev_test, notebook by notebook; ECHOMOTION_FLAGS='slow cuda' runs the cells marked so as well"
-    done = run(BIN/'nbdev_test', '--path', path, '--n_workers', 0, '--flags', os.environ.get('ECHOMOTION_FLAGS', ''), MPLBACKEND='agg')
+    done = runs[path].result()
     assert done.returncode == 0, done.stdout[-6000:]
     assert 'Success' in done.stdout, done.stdout
