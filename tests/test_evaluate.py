@@ -56,4 +56,4 @@ def test_a_page_escapes_and_knows_its_names(tmp_path):
 def test_templates_ship_with_the_package():
     "Jinja2 finds them in the installed package only if setup.py and MANIFEST.in name them"
     assert "'templates/*'" in (ROOT/'setup.py').read_text() and 'echomotion/templates' in (ROOT/'MANIFEST.in').read_text()
-    assert 'jinja2' in (ROOT/'settings.ini').read_text().lower().split('requirements = ')[1].split('\n')[0]
+    assert 'jinja2' in (ROOT/'settings.ini').read_text().lower().split('\nrequirements = ')[1].split('\n')[0]
