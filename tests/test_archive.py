@@ -50,7 +50,7 @@ def rows(table):
 def measured(log): return Path(log).read_text().split() if Path(log).exists() else []
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def cluster():
     with local_cluster(2) as c: yield c
 

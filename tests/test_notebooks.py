@@ -167,9 +167,9 @@ def runs(request):
     "The notebooks that are asked for, run two at a time: one thread each serves two cores better than two threads one"
     flags = os.environ.get('ECHOMOTION_FLAGS', '')
     wanted = [item.callspec.params['path'] for item in request.session.items if item.name.startswith('test_notebook_runs')]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:   # from the last of the course, which takes longest
         yield {path: pool.submit(run, BIN/'nbdev_test', '--path', path, '--n_workers', 0, '--flags', flags,
-                                 MPLBACKEND='agg', OMP_NUM_THREADS='1') for path in wanted}
+                                 MPLBACKEND='agg', OMP_NUM_THREADS='1') for path in reversed(wanted)}
         pool.shutdown(cancel_futures=True)
 
 
