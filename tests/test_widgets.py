@@ -193,7 +193,7 @@ def test_javascript_traces_as_python_does():
 
 def test_front_end_is_shipped_with_the_library():
     "What setup.py and MANIFEST.in name, so that a wheel and a source archive have it"
-    assert [p.stem for p in MODULES] == ['explorer', 'knobs', 'monitor', 'player', 'shared', 'tracing']
+    assert [p.stem for p in MODULES] == ['explorer', 'knobs', 'live', 'monitor', 'player', 'shared', 'tracing']
     assert "'widgets_js/*'" in (ROOT/'setup.py').read_text() and 'echomotion/widgets_js' in (ROOT/'MANIFEST.in').read_text()
 
 
