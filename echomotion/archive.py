@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
+from multiprocessing import parent_process
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit, urlunsplit
@@ -435,11 +436,15 @@ def local_cluster(
             'distributed.scheduler.worker-saturation': 1.,    # one task a worker: who dies has one suspect
             'distributed.comm.timeouts.connect': '30s',
             'distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_': None}   # it halves the speed of networks
+    own = dict(os.environ)
     with dask.config.set(sure):
-        return LocalCluster(n_workers=workers or len(_cores()), threads_per_worker=1, host='127.0.0.1',
-                            silence_logs=logging.CRITICAL, memory_limit=memory,
-                            dashboard_address=f'127.0.0.1:{8787 if dashboard else 0}',
-                            scheduler_kwargs=dict(dashboard=dashboard))
+        cluster = LocalCluster(n_workers=workers or len(_cores()), threads_per_worker=1, host='127.0.0.1',
+                               silence_logs=logging.CRITICAL, memory_limit=memory,
+                               dashboard_address=f'127.0.0.1:{8787 if dashboard else 0}',
+                               scheduler_kwargs=dict(dashboard=dashboard))
+    for name in set(os.environ) - set(own): del os.environ[name]   # Dask leaves OMP_NUM_THREADS=1 behind, for whatever
+    os.environ.update(own)                                         # is started next
+    return cluster
 
 # %% ../nbs/12_archive.ipynb #b1691038
 def _start_quickly():
@@ -468,7 +473,7 @@ class _Measure:
 # %% ../nbs/12_archive.ipynb #3261223f
 def _model_of(weights):
     "The `LVModel` of weights as bytes; None: those of the package"
-    torch.set_num_threads(1)
+    if parent_process(): torch.set_num_threads(1)   # in a worker only: whoever calls keeps the threads they had
     if weights is None: return load_model()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder)/'weights.safetensors').write_bytes(weights)

@@ -55,6 +55,13 @@ def cluster():
     with local_cluster(2) as c: yield c
 
 
+def test_a_cluster_leaves_the_environment_as_it_was():
+    "Dask's OMP_NUM_THREADS=1 would stay for every program that is started afterwards, a training among them"
+    own = dict(os.environ)
+    with local_cluster(1): assert dict(os.environ) == own
+    assert dict(os.environ) == own
+
+
 def plain(clips, tmp_path):
     "The same archive, measured by a plain loop that nobody disturbs"
     return measure_archive(clips, tmp_path/'plain.parquet', workers=0, measure=Fake(tmp_path/'plain.log', 0), weights='w', progress=False)
