@@ -24,7 +24,7 @@ from .ef import (clean_masks, clip_phase, disk_volume, ejection_fraction, frame_
                            smooth_curve, weights_stamp, _SMALLEST_LV, _SURELY_MIRRORED, _distance, _ends,
                            _expected, _filled, _found, _largest, _picture_signs, _points, _refine, _resize, _shaped, _sized, _smoothed, _square_mm,
                            _start_direction, _valleys)
-from .train import Config, at_phase, load_model
+from .train import Config, at_phase, load_model, _network_frames
 from .widgets import _Live, _View, _button, _module, _outline_path, _row, _twin, _wide, curve_svg
 
 # %% ../nbs/09_live.ipynb #live0011
@@ -1333,10 +1333,8 @@ def predict_ends(self:OnnxModel,
     batch_size:int=8, # images a forward pass
 ) -> tuple: # float32 (N, 2, size, size), probability of cavity at ED and at ES; float32 (N,), probability of ES
     "The outlines of each frame at both ends of the beat and its phase, as `LVModel.predict_ends` gives them"
-    frames, s = np.ascontiguousarray(frames), self.config.size
-    if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
-        raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
-                         'resize first, or call segment_clip, which takes any size')
+    s = self.config.size
+    frames = np.ascontiguousarray(_network_frames(frames, s))
     parts = [frames[i:i + batch_size] for i in range(0, len(frames), batch_size)]
     parts = [self.session.run(None, {'frames': part}) for part in parts]
     if not parts: return np.zeros((0, 2, s, s), np.float32), np.zeros(0, np.float32)

@@ -7,8 +7,7 @@ __all__ = ['TIME_ARCHS', 'TIME_CONDITIONS', 'window_frames', 'ClipCache', 'cache
            'augment_windows', 'window_dls', 'show_windows', 'window_loss', 'WindowDice', 'FrameWise', 'ConvLSTM',
            'LSTMUNet', 'TemporalConv', 'UNet2Plus1D', 'TimeConfig', 'time_config', 'make_time_net', 'VideoEF',
            'TimeModel', 'save_time_model', 'load_time_model', 'load_any_model', 'ef_dls', 'time_learner', 'train_time',
-           'video_ef', 'condition_clip', 'outline_scores', 'window_flops', 'frames_a_second', 'time_table',
-           'paired_gain', 'plot_gains']
+           'video_ef', 'condition_clip', 'outline_scores', 'frames_a_second', 'time_table', 'paired_gain', 'plot_gains']
 
 # %% ../nbs/08_time.ipynb #time0005
 import contextlib, copy, random, tempfile, time, warnings
@@ -33,7 +32,7 @@ from .ef import clean_masks, frame_noise, lv_area, measure_ef, weights_stamp
 from .evaluate import bootstrap
 from .phantom import draw_parameters, render
 from .train import (LVModel, SeedEpochs, dice, forward_dtype, load_model, _Autocast, _autocast,
-                              _own_randomness, _read_tensors, _seed_all, _versions, _write_tensors)
+                              _network_frames, _own_randomness, _read_tensors, _seed_all, _versions, _write_tensors)
 from .unet import UNet, count_parameters
 
 # %% ../nbs/08_time.ipynb #time0011
@@ -504,11 +503,7 @@ class TimeModel:
     def device(self): return next(self.net.parameters()).device
     def normalised(self, frames):
         "uint8 (K, S, S) to (1, K, 1, S, S)"
-        s, frames = self.config.size, np.asarray(frames)
-        if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
-            bad = ', some of them NaN' if frames.dtype.kind == 'f' and not np.isfinite(frames).all() else ''
-            raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}{bad}: '
-                             'read the clip with `read_clip` and resize it with `resize_clip`')
+        frames = _network_frames(frames, self.config.size)
         return ((torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)/255 - self.mean)/self.std)[None, :, None]
 
 # %% ../nbs/08_time.ipynb #time0067
@@ -756,28 +751,6 @@ def outline_scores(
     result = measure_ef(clean_masks(masks), fps)
     return dict(dice_ed=float(d[ed]), dice_es=float(d[es]), dice=float(d.mean()), jitter=100*frame_noise(lv_area(masks)),
                 ef=float(result.ef))
-
-# %% ../nbs/08_time.ipynb #time0120
-def window_flops(
-    net:nn.Module, # for windows (N, K, 1, S, S)
-    size:int, # side of the frames, pixels
-    k:int=8, # frames in a window
-) -> float: # floating-point operations for one frame
-    "Operations that convolutions and linear layers need for a frame: two for each product"
-    total, hooks, training = 0, [], net.training
-    def count(layer, inp, out):
-        nonlocal total
-        n = inp[0].numel() if isinstance(layer, nn.ConvTranspose2d) else out.numel()
-        total += 2*n*layer.weight[0].numel()
-    for layer in net.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)):
-            hooks.append(layer.register_forward_hook(count))
-    try:
-        with torch.inference_mode(): net.eval()(torch.zeros(1, k, 1, size, size, device=next(net.parameters()).device))
-    finally:
-        for h in hooks: h.remove()
-        net.train(training)
-    return total/k
 
 # %% ../nbs/08_time.ipynb #time0120a
 def frames_a_second(

@@ -235,6 +235,15 @@ def _zoomed(x, zoom):
     grid = nn.functional.affine_grid(torch.eye(2, 3, device=x.device)[None].repeat(len(x), 1, 1)/zoom, x.shape, align_corners=False)
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
+# %% ../nbs/02_train.ipynb #netframes1
+def _network_frames(frames, s):
+    "Frames as an array, refused where they are not what a network of this size takes"
+    frames = np.asarray(frames)
+    if frames.ndim == 3 and frames.shape[1:] == (s, s) and frames.dtype == np.uint8: return frames
+    bad = ', some of them NaN' if frames.dtype.kind == 'f' and not np.isfinite(frames).all() else ''
+    raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}{bad}: '
+                     'read the clip with `read_clip` and resize it, or call segment_clip, which takes any size')
+
 # %% ../nbs/02_train.ipynb #t2a00004
 def _outlines(net, x):
     "Probabilities (N, 1, S, S) of the cavity, or (N, 2, S, S) at both ends of the beat; (N,) that of end-systole, or 0"
@@ -247,10 +256,8 @@ def predict_ends(self:LVModel,
     batch_size:int=32, # images a forward pass
 ) -> tuple: # float32 (N, 2, size, size), probability of cavity at ED and at ES; float32 (N,), probability of ES
     "How the cavity would lie in each frame at either end of the beat, and how sure it is ES; a network with one outline gives (N, 1, size, size) and 0."
-    frames, s = np.asarray(frames), self.config.size
-    if frames.ndim != 3 or frames.shape[1:] != (s, s) or frames.dtype != np.uint8:
-        raise ValueError(f'predict needs uint8 frames of shape (N, {s}, {s}), got {frames.dtype} {frames.shape}: '
-                         'resize first, or call segment_clip, which takes any size')
+    s = self.config.size
+    frames = _network_frames(frames, s)
     zooms, outlines, phases = self.config.zooms, [], []
     with torch.inference_mode(), _autocast(self.config.precision, self.device):
         for i in range(0, len(frames), batch_size):

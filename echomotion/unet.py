@@ -65,7 +65,8 @@ def count_flops(
     m:nn.Module, # a network for images
     size:int, # side of the square input, pixels
     in_channels:int=1, # channels of the input
-) -> int: # floating-point operations for one image
+    k:int=None, # frames in a window, for a network of windows (N, k, in_channels, S, S); None: one for images
+) -> int: # floating-point operations for one image, or one window
     "Operations the convolutions and linear layers need for one image: two (multiply, add) for each product."
     total, hooks, training = 0, [], m.training
     def count(layer, inp, out):
@@ -74,11 +75,12 @@ def count_flops(
         n = inp[0].numel() if isinstance(layer, nn.ConvTranspose2d) else out.numel()
         total += 2 * n * layer.weight[0].numel()
     for layer in m.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)):
             hooks.append(layer.register_forward_hook(count))
     try:
         p = next(m.parameters())
-        with torch.inference_mode(): m.eval()(torch.zeros(1, in_channels, size, size, device=p.device, dtype=p.dtype))
+        shape = (1, *([k] if k else []), in_channels, size, size)
+        with torch.inference_mode(): m.eval()(torch.zeros(shape, device=p.device, dtype=p.dtype))
     finally:
         for h in hooks: h.remove()
         m.train(training)

@@ -22,9 +22,9 @@ from echomotion.ef import clean_masks, measure_ef, segment_clip
 from echomotion.phantom import write_phantom_dataset
 from echomotion.real import outlined_clips
 from echomotion.time import (TIME_CONDITIONS, cache_clips, condition_clip, frames_a_second, load_time_model, make_time_net, outline_scores,
-                             time_config, train_time, video_ef, window_flops)
+                             time_config, train_time, video_ef)
 from echomotion.train import LVModel, dice, load_model, preset_config
-from echomotion.unet import count_parameters
+from echomotion.unet import count_flops, count_parameters
 
 OUT = Path(__file__).resolve().parents[1]/'echomotion'/'weights'
 ARCHS = 'frames', 'convlstm', '2plus1d'
@@ -110,7 +110,7 @@ def main():
         first = train_time(cache, a.cache/'first', time_config(arch='frames', windows=a.first*a.bs, lr=3e-3, **settings), progress=False)
         start = LVModel(first.net.unet, preset_config(arch='unet', size=a.size, width=a.width), first.mean, first.std, first.info)
         print('first', first, flush=True)
-    flops = {arch: window_flops(make_time_net(time_config(arch=arch, **settings)), a.size, a.k) for arch in ARCHS}
+    flops = {arch: count_flops(make_time_net(time_config(arch=arch, **settings)), a.size, k=a.k)/a.k for arch in ARCHS}
     jobs = [(seed, arch, int(a.steps*flops['frames']/flops[arch])) for seed in range(a.seeds) for arch in ARCHS]
     for seed, arch, steps in jobs:
         run = a.cache/f'{arch}_{seed}'
