@@ -442,8 +442,10 @@ def local_cluster(
                                silence_logs=logging.CRITICAL, memory_limit=memory,
                                dashboard_address=f'127.0.0.1:{8787 if dashboard else 0}',
                                scheduler_kwargs=dict(dashboard=dashboard))
-    for name in set(os.environ) - set(own): del os.environ[name]   # Dask leaves OMP_NUM_THREADS=1 behind, for whatever
-    os.environ.update(own)                                         # is started next
+    # Dask leaves OMP_NUM_THREADS=1 behind for whatever is started next, now and whenever it replaces a worker
+    for nanny in cluster.workers.values(): nanny.pre_spawn_env.clear()
+    for name in set(os.environ) - set(own): del os.environ[name]
+    os.environ.update(own)
     return cluster
 
 # %% ../nbs/12_archive.ipynb #b1691038

@@ -57,9 +57,16 @@ def cluster():
 
 def test_a_cluster_leaves_the_environment_as_it_was():
     "Dask's OMP_NUM_THREADS=1 would stay for every program that is started afterwards, a training among them"
-    own = dict(os.environ)
-    with local_cluster(1): assert dict(os.environ) == own
-    assert dict(os.environ) == own
+    from distributed import Client
+    mine = lambda: {k: v for k, v in os.environ.items() if not k.startswith('__DASK')}
+    own = mine()
+    with local_cluster(1) as cluster, Client(cluster) as client:
+        assert mine() == own
+        first, = client.run(os.getpid).values()
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: set(client.run(os.getpid, on_error='ignore').values()) - {first}, 60)   # another is there
+        assert set(client.run(os.getenv, 'OMP_NUM_THREADS').values()) == {'1'}   # those who measure keep to one core
+    assert mine() == own
 
 
 def plain(clips, tmp_path):
@@ -361,7 +368,7 @@ def test_a_disk_that_is_really_full(tmp_path):
 def test_workers_compute_as_fast_as_a_plain_loop(cluster):
     "Dask's own setting of malloc makes each large array a new piece of memory, and a network twice as slow"
     from distributed import Client
-    with Client(cluster) as client: assert set(client.run(os.environ.get, 'MALLOC_TRIM_THRESHOLD_').values()) == {None}
+    with Client(cluster) as client: assert set(client.run(os.getenv, 'MALLOC_TRIM_THRESHOLD_').values()) == {None}
 
 
 def test_memory_is_flat(cluster):
