@@ -16,7 +16,7 @@ COMMANDS = ['phantom', 'train', 'ef', 'evaluate', 'demo', 'assess', 'adapt', 'li
 def echomotion(*args, **kw):
     "Run the command in a process of its own"
     env = {**os.environ, 'MPLBACKEND': 'agg', **kw.pop('env', {})}
-    return subprocess.run([str(Path(sys.executable).parent/'echomotion'), *map(str, args)], text=True, capture_output=True, env=env, **kw)
+    return subprocess.run([str(Path(sys.executable).parent/'echomotion'), *map(str, args)], text=True, errors='replace', capture_output=True, env=env, **kw)
 
 
 def one_line(done, *parts):

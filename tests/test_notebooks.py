@@ -31,6 +31,7 @@ BADGE = ('[![Open in Colab](https://colab.research.google.com/assets/colab-badge
 
 def run(*cmd, cwd=ROOT, **env):
     return subprocess.run([str(c) for c in cmd], cwd=cwd, env={**os.environ, **env}, text=True,
+                          errors='replace',   # OpenCV prints what it finds where a spoiled AVI should have a tag
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -570,5 +570,5 @@ def test_a_hundred_damaged_files():
     from pathlib import Path
     script = Path(data.__file__).parents[1]/'scripts'/'fuzz.py'
     if not script.exists(): pytest.skip('an installed package has no scripts')
-    done = subprocess.run([sys.executable, str(script), '--cases', '100', '--seed', '7'], text=True, capture_output=True, timeout=1500)
+    done = subprocess.run([sys.executable, str(script), '--cases', '100', '--seed', '7'], text=True, errors='replace', capture_output=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
