@@ -432,7 +432,7 @@ _FEWEST = 8   # frames that can show a beat
 
 # %% ../nbs/03_ef.ipynb #inttime2b
 def _spread_out(x):
-    "From 0 at the lowest tenth to 1 at the highest"
+    "From 0 at the 5th percentile to 1 at the 95th"
     low, high = np.percentile(x, (5, 95))
     return np.clip((x - low)/max(high - low, 1e-6), -.2, 1.2)
 
@@ -444,7 +444,7 @@ def clip_phase(told:np.ndarray, # (T,) how end-systolic each frame looks, 0 to 1
     "The phase of each frame of a clip, from looks and size together; a clip in which nothing beats stays as it looks."
     told, area = _smoothed(told, fps), _smoothed(area, fps)
     if len(told) < _FEWEST: return told
-    both = _spread_out(_smoothed(.5*_spread_out(told) + .5*(1 - _spread_out(area)), fps))
+    both = .05 + .9*_spread_out(_smoothed(.5*_spread_out(told) + .5*(1 - _spread_out(area)), fps))   # one frame in 20 lies beyond
     low, high = np.percentile(area, (5, 95))
     sure = np.clip((high - low)/max(high, 1e-6)/.1, 0, 1)   # how much it beats: a tenth of the area is enough
     return told + sure*(both - told)
@@ -937,7 +937,8 @@ def weights_stamp(
     if hasattr(model, 'stamp'): return model.stamp   # an exported network tells that of its weights
     if not hasattr(model, 'net'): return ''
     c = model.config
-    h = hashlib.sha256(repr((c.size, tuple(c.zooms), round(float(model.mean), 5), round(float(model.std), 5))).encode())
+    moved = [c.inward] if getattr(c, 'inward', 0) else []
+    h = hashlib.sha256(repr((c.size, tuple(c.zooms), *moved, round(float(model.mean), 5), round(float(model.std), 5))).encode())
     for k, t in sorted(model.net.state_dict().items()): h.update(k.encode()
                                                                  + t.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]

@@ -24,7 +24,7 @@ from .ef import (clean_masks, clip_phase, disk_volume, ejection_fraction, frame_
                            smooth_curve, weights_stamp, _SMALLEST_LV, _SURELY_MIRRORED, _distance, _ends,
                            _expected, _filled, _found, _largest, _picture_signs, _points, _refine, _resize, _shaped, _sized, _smoothed, _square_mm,
                            _start_direction, _valleys)
-from .train import Config, at_phase, load_model, _network_frames
+from .train import Config, at_phase, load_model, _moved_in, _network_frames
 from .widgets import _Live, _View, _button, _module, _outline_path, _row, _twin, _wide, curve_svg
 
 # %% ../nbs/09_live.ipynb #live0011
@@ -1264,6 +1264,7 @@ class _Whole(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
         self.net, self.zooms, self.mean, self.std = model.net, model.config.zooms, model.mean, model.std
+        self.inward = model.config.inward
         for i, z in enumerate(self.zooms):
             self.register_buffer(f'in{i}', _zoom_matrix(model.config.size, z))
             self.register_buffer(f'out{i}', _zoom_matrix(model.config.size, 1/z))
@@ -1274,7 +1275,8 @@ class _Whole(torch.nn.Module):
         x, n = frames[:, None].float()/255, len(self.zooms)
         draw = lambda v, name, i: v if self.zooms[i] == 1 else (a := getattr(self, f'{name}{i}')) @ v @ a.T
         looks = [self._look((draw(x, 'in', i) - self.mean)/self.std) for i in range(n)]
-        return sum(draw(p, 'out', i) for i, (p, _) in enumerate(looks))/n, sum(told for _, told in looks)/n
+        outlines = sum(draw(p, 'out', i) for i, (p, _) in enumerate(looks))/n
+        return _moved_in(outlines, self.inward), sum(told for _, told in looks)/n
 
 # %% ../nbs/09_live.ipynb #live0156
 def export_onnx(
@@ -1286,7 +1288,7 @@ def export_onnx(
     path = Path(path)
     if path.suffix != '.onnx': raise ValueError(f'{path}: a network is exported to a file that ends in .onnx')
     try: import onnx, onnxscript  # noqa: F401
-    except ImportError as e: raise ImportError(f'{e.name} is not installed: pip install echomotion[fast]') from e
+    except ImportError as e: raise ImportError(f'{e.name or "onnx"} is not installed: pip install echomotion[fast]') from e
     for name in ('torch.onnx', 'onnxscript', 'onnx_ir'): logging.getLogger(name).setLevel(logging.ERROR)
     whole, size = _Whole(replace(model, net=copy.deepcopy(model.net).cpu().float())).eval(), model.config.size
     sample = torch.zeros(2, size, size, dtype=torch.uint8)

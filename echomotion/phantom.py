@@ -1231,7 +1231,7 @@ def artefact_table(model, # an `LVModel`
 def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
                       hearts:int=24000, # for training; VAL gets one in forty
                       count:int=4, # pictures of each heart
-                      epochs:int=2, # passes over the pictures
+                      epochs:int=4, # passes over the pictures; of those in the second half the weights are averaged
                       seed:int=50, # of the hearts
                       workers:int=None, # processes that simulate; None: one a core
                       progress:bool=True, # show bars
@@ -1240,8 +1240,8 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
     kinds = ('typical', 'wide', 'views', 'typical', 'wide', 'hard')
-    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, lr=2.5e-3,
-               precision='bf16')
+    own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, average=epochs//2,
+               lr=2.5e-3, precision='bf16')
     config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['dice', 'iou', 'DiceMetric', 'IoUMetric', 'Config', 'preset_config', 'make_net', 'forward_dtype', 'LVModel',
-           'at_phase', 'SeedEpochs', 'OutlineLoss', 'encoder_first', 'TellPhase', 'lv_learner', 'save_weights',
-           'load_model', 'train_model', 'repeat_run']
+           'at_phase', 'SeedEpochs', 'OutlineLoss', 'encoder_first', 'TellPhase', 'lv_learner', 'MeanWeights',
+           'save_weights', 'load_model', 'train_model', 'repeat_run']
 
 # %% ../nbs/02_train.ipynb #d5a1e24f
 import contextlib, hashlib, json, platform, random, tempfile, time, warnings
@@ -131,7 +131,10 @@ def _faults(c):
     if not 0 < c.lr < 10: yield f'lr must be above 0 and below 10, got {c.lr!r}'
     if not 0 <= c.flip <= 1: yield f'flip is a probability from 0 to 1, got {c.flip!r}'
     if not c.zooms or not all(.3 <= z <= 3 for z in c.zooms): yield f'zooms must be numbers from 0.3 to 3, got {c.zooms!r}'
+    if not -5 <= c.inward <= 5: yield f'inward must be a number of pixels from -5 to 5, got {c.inward!r}'
     if not 0 <= c.dice_loss < 100: yield f'dice_loss must be 0 or more and below 100, got {c.dice_loss!r}'
+    if not (isinstance(c.average, int) and 0 <= c.average < c.epochs):
+        yield f'average must be a whole number of epochs from 0 to {c.epochs - 1}, got {c.average!r}'
 
 # %% ../nbs/02_train.ipynb #3b6a5ed5
 @dataclass(frozen=True)
@@ -152,7 +155,9 @@ class Config:
     pretrained:bool=False  # ResNet and lite0: start the encoder from ImageNet weights
     restyle:bool=False     # also give the training images the looks of other scanners
     dice_loss:float=0.     # weight of a Dice term beside the cross-entropy
+    average:int=0          # of the epochs, so many at the end: a steady rate, and the mean of the weights is kept
     zooms:tuple=(1.,)      # when used: the image is looked at in these sizes, and the probabilities are averaged
+    inward:float=0.        # when used: the outline is drawn so many pixels further in
 
     def __post_init__(self):
         object.__setattr__(self, 'zooms', tuple(self.zooms))   # JSON brings a list
@@ -235,6 +240,19 @@ def _zoomed(x, zoom):
     grid = nn.functional.affine_grid(torch.eye(2, 3, device=x.device)[None].repeat(len(x), 1, 1)/zoom, x.shape, align_corners=False)
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
+# %% ../nbs/02_train.ipynb #inward02
+def _moved_in(p, pixels, sigma=1.):
+    "Probabilities (N, C, S, S) whose outlines lie this much further in: the logit less `pixels` times its slope"
+    if not pixels: return p
+    logit, k = torch.logit(p, 1e-3), torch.arange(-3., 4., device=p.device)
+    bell = torch.exp(-.5*(k/sigma)**2); bell = bell/bell.sum()
+    along = torch.outer(bell, k/sigma**2*bell)   # a Gaussian's derivative: the slope of what is smoothed a little
+    windows = torch.stack([along, along.T])[:, None].to(p.dtype)
+    flat = nn.functional.pad(logit.flatten(0, 1)[:, None], (3, 3, 3, 3), mode='replicate')
+    with torch.autocast(p.device.type, enabled=False):   # bfloat16 is too coarse for a difference
+        slope = nn.functional.conv2d(flat, windows).square().sum(1).sqrt().view_as(p)
+    return (logit - pixels*slope).sigmoid()
+
 # %% ../nbs/02_train.ipynb #netframes1
 def _network_frames(frames, s):
     "Frames as an array, refused where they are not what a network of this size takes"
@@ -264,7 +282,8 @@ def predict_ends(self:LVModel,
             x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
             seen = [((_zoomed(x / 255, z) - self.mean) / self.std).contiguous(memory_format=torch.channels_last) for z in zooms]
             p, phase = zip(*[_outlines(self.net, v) for v in seen])
-            outlines.append((sum(_zoomed(v, 1 / z) for v, z in zip(p, zooms)) / len(zooms)).cpu().numpy())
+            mean = sum(_zoomed(v, 1 / z) for v, z in zip(p, zooms)) / len(zooms)
+            outlines.append(_moved_in(mean, self.config.inward).cpu().numpy())
             phases.append((sum(phase) / len(zooms)).cpu().numpy())
     if not outlines: return np.zeros((0, 2, s, s), np.float32), np.zeros(0, np.float32)
     return np.concatenate(outlines), np.concatenate(phases)
@@ -395,6 +414,26 @@ def lv_learner(
     splitter = encoder_first if config.arch == 'lite0' and config.pretrained else trainable_params
     return Learner(dls, net, loss_func=loss, opt_func=Adam, lr=config.lr, splitter=splitter,
                    metrics=[DiceMetric(), IoUMetric()], cbs=cbs, model_dir=tempfile.gettempdir())
+
+# %% ../nbs/02_train.ipynb #meanw002
+class MeanWeights(Callback):
+    "Keep the mean of the weights along the way (Izmailov et al. 2018), which is then validated in the network's place."
+    order, remove_on_fetch = 60, True
+    def __init__(self,
+        every:int=5, # batches from one point of the path to the next
+    ): self.every, self.n, self.mean, self.own = every, 0, {}, {}
+    def _put(self, tensors): self.learn.model.load_state_dict(tensors)
+    def after_batch(self):
+        if not self.training or self.iter % self.every: return
+        self.n += 1
+        for k,t in self.learn.model.state_dict().items():
+            before = self.mean.get(k, t)
+            self.mean[k] = before + (t - before)/self.n if t.is_floating_point() else t.clone()
+    def before_train(self):
+        if self.own: self._put(self.own); self.own = {}
+    def after_train(self):
+        self.own = {k: t.detach().clone() for k,t in self.learn.model.state_dict().items()}
+        self._put(self.mean)
 
 # %% ../nbs/02_train.ipynb #6548a2ae
 def _versions():
@@ -541,12 +580,12 @@ def _save_state(path, cb):
     for i,s in enumerate(opt['state']):
         tensors.update({f'opt.{i}.{k}': v for k,v in s.items() if isinstance(v, torch.Tensor)})
         numbers.append({k: v for k,v in s.items() if not isinstance(v, torch.Tensor)})
-    tensors.update({f'net.{k}': v for k,v in cb.learn.model.state_dict().items()})
-    tensors.update({f'best.{k}': v for k,v in cb.best.items()})
+    parts = dict(net=cb.means.own or cb.learn.model.state_dict(), best=cb.best, mean=cb.means.mean)
+    tensors.update({f'{part}.{k}': v for part,named in parts.items() for k,v in named.items()})
     plain = lambda v: v if isinstance(v, (bool, int, str)) or v is None else float(v)
     hypers = [{k: plain(v) for k,v in h.items()} for h in opt['hypers']]
     _write_tensors(path, tensors, dict(format=_STATE, run=cb.record, rows=cb.rows, best_row=cb.best_row,
-                                       numbers=numbers, hypers=hypers))
+                                       averaged=cb.means.n, numbers=numbers, hypers=hypers))
 
 # %% ../nbs/02_train.ipynb #b6b578a0
 def _load_state(path, cb, learn):
@@ -563,13 +602,14 @@ def _load_state(path, cb, learn):
     learn.opt.load_state_dict(dict(state=state, hypers=learn.opt.hypers))
     learn.opt.set_hypers(**{k: [h[k] for h in header['hypers']] for k in header['hypers'][0]})
     cb.rows, cb.best, cb.best_row, cb.start = header['rows'], part('best'), header['best_row'], len(header['rows'])
+    cb.means.n, cb.means.mean = header.get('averaged', 0), part('mean')
 
 # %% ../nbs/02_train.ipynb #8a8987c1
 class _RunFolder(Callback):
     "Keep the run on disk after every epoch: resume state first, then history and best weights, each file whole."
     order, remove_on_fetch = 65, True
     def __init__(self, out, config, mean, std, run, has_valid=True):
-        self.out, self.config, self.mean, self.std = Path(out), config, mean, std
+        self.out, self.config, self.mean, self.std, self.means = Path(out), config, mean, std, MeanWeights()
         self.record, self.has_valid = run, has_valid
         self.rows, self.best, self.best_row, self.start = [], None, None, 0
 
@@ -580,7 +620,7 @@ class _RunFolder(Callback):
         if self.training: self.losses.append(self.loss.detach())
 
     def after_epoch(self):
-        if self.epoch < self.start: return    # skipped: done before the stop
+        if self.epoch < len(self.rows): return    # skipped: done before
         train_loss = float(torch.stack(self.losses).float().mean())
         if not np.isfinite(train_loss):
             raise FloatingPointError(f'the loss became {train_loss} in epoch {self.epoch}: '
@@ -663,8 +703,12 @@ def _fit(frames_dir, df, dls, out, config, run, go_on, progress, cbs):
         for cb in learn.cbs:
             if isinstance(cb, _Autocast): last.callback(cb.close)
         # what is known already changes less
-        lr = slice(.3*config.lr, config.lr) if learn.splitter is encoder_first else config.lr
-        try: learn.fit_one_cycle(config.epochs, lr, cbs=[keep, *L(cbs)], start_epoch=keep.start)
+        rate = lambda lr: slice(.3*lr, lr) if learn.splitter is encoder_first else lr
+        cycle, cbs = config.epochs - config.average, [keep, *L(cbs)]
+        try:
+            if keep.start < cycle: learn.fit_one_cycle(cycle, rate(config.lr), cbs=cbs, start_epoch=keep.start)
+            if config.average:
+                learn.fit(config.epochs, rate(.4*config.lr), cbs=[keep.means, *cbs], start_epoch=max(keep.start, cycle))
         except KeyboardInterrupt:
             print(f'stopped after {len(keep.rows)} of {config.epochs} epochs; the same call goes on from there')
             raise KeyboardInterrupt from None   # without the long way down to the batch that was stopped

