@@ -99,7 +99,7 @@ def test_live_and_offline_agree_on_phantoms(network):
     for seed in range(62_000_000, 62_000_000 + (HEARTS or 2)):
         drawn, _, scanner = draw_parameters(seed, 'typical')
         off.append(apart(phantom_clip(seed, size=SIZE, n_frames=int(3.3*60/drawn.heart_rate*scanner.fps)).clip, network))
-    agree(off, .9, .9)   # some clips are so hard that the two find other beats; of a hundred 92% are within a point
+    agree(off, .9, .9)   # some clips are so hard that the two find other beats; of 97 hearts 92 are within a point
 
 
 def test_the_phase_of_the_whole_beat_is_used():
