@@ -807,7 +807,7 @@ def _watched(folder, fps):
     last, n, tries = [], 0, 0
     while True:
         new = sorted((k, e.name) for e in os.scandir(folder)
-                     if Path(e.name).suffix.lower() in STILLS and (k := _key(e.name)) > last)
+                     if Path(e.name).suffix.lower() in STILLS and e.name[0] != '.' and (k := _key(e.name)) > last)
         for k, name in new:
             picture = _imread(folder/name)
             if picture is None and tries < 100: tries += 1; break   # half written: look again

@@ -58,7 +58,13 @@ def found():
 @pytest.mark.parametrize('name', [n for n in VARIANTS if n != 'original'])
 def test_the_outline_stays(found, name):
     scores = dice(found[name][0], found['original'][0])
-    assert scores.mean() >= .90, f'{name}: Dice against the outline of the original {scores.mean():.3f}, worst frame {scores.min():.3f}'
+    least = .85 if name == 'mirrored' else .90   # the network has met no mirrored heart, and says so (below)
+    assert scores.mean() >= least, f'{name}: Dice against the outline of the original {scores.mean():.3f}, worst frame {scores.min():.3f}'
+
+
+def test_a_mirrored_heart_is_doubted():
+    said = lambda clip: any('mirrored' in d for d in clip_ef(clip).doubts)
+    assert said(mirrored(example_clip())[0]) and not said(example_clip())
 
 
 @pytest.mark.parametrize('name', [n for n in VARIANTS if n != 'original'])
