@@ -817,6 +817,16 @@ def _memory(cluster):
     from distributed import Client
     with Client(cluster) as client: return client.run_on_scheduler(_own_mb), max(client.run(_own_mb).values())
 
+# %% ../nbs/12_archive.ipynb #arcspeed00
+@contextmanager
+def _one_thread():
+    "A loop on one core, as a worker has one"
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(threads)
+
 # %% ../nbs/12_archive.ipynb #e341eeca
 def archive_speed(
     clips:list, # recordings to measure; a few dozen
@@ -828,7 +838,7 @@ def archive_speed(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for n in workers:
-            with (local_cluster(n) if n else nullcontext()) as cluster:
+            with (local_cluster(n) if n else _one_thread()) as cluster:
                 settings = dict(model=model, workers=0 if n == 0 else None, scheduler=cluster, progress=False, **own)
                 measure_archive(clips[:max(1, 2*n)], Path(folder)/f'warm{n}', **settings)
                 start = time.perf_counter()
