@@ -576,7 +576,7 @@ def run_demo(
 
 # %% ../nbs/13_cli.ipynb #b9d48c2f
 _command('pretrain', 'train on phantoms only, as the weights of the package were',
-    'An hour or two on two cores. Stop it when you like: the same command goes on where it stopped.',
+    'Two hours or so on two cores. Stop it when you like: the same command goes on where it stopped.',
     _option('--out', default='runs/pretrain', help='folder for frames, weights, settings, history'),
     _option('--hearts', type=_above_zero(), help='simulated hearts to learn from; else as many as they had'),
     _option('--epochs', type=_above_zero(), help='passes over their pictures; else as many as they had'),
