@@ -55,9 +55,10 @@ def cluster():
     with local_cluster(2) as c: yield c
 
 
-def test_a_cluster_leaves_the_environment_as_it_was():
+def test_a_cluster_leaves_the_environment_as_it_was(monkeypatch):
     "Dask's OMP_NUM_THREADS=1 would stay for every program that is started afterwards, a training among them"
     from distributed import Client
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
     mine = lambda: {k: v for k, v in os.environ.items() if not k.startswith('__DASK')}
     own = mine()
     with local_cluster(1) as cluster, Client(cluster) as client:

@@ -8,7 +8,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,20 +162,9 @@ def test_exports_are_finished(path):
     assert not bad, 'unfinished exports (see tests/exports.py):\n  ' + '\n  '.join(bad)
 
 
-@pytest.fixture(scope='session')
-def runs(request):
-    "The notebooks that are asked for, run two at a time: one thread each serves two cores better than two threads one"
-    flags = os.environ.get('ECHOMOTION_FLAGS', '')
-    wanted = [item.callspec.params['path'] for item in request.session.items if item.name.startswith('test_notebook_runs')]
-    with ThreadPoolExecutor(2) as pool:   # from the last of the course, which takes longest
-        yield {path: pool.submit(run, BIN/'nbdev_test', '--path', path, '--n_workers', 0, '--flags', flags,
-                                 MPLBACKEND='agg', OMP_NUM_THREADS='1') for path in reversed(wanted)}
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids)
-def test_notebook_runs(path, runs):
-    "nbdev_test, notebook by notebook; ECHOMOTION_FLAGS='slow cuda' runs the cells marked so as well"
-    done = runs[path].result()
+def test_notebook_runs(path, notebook_runs):
+    "nbdev_test, notebook by notebook, begun with the first test (conftest.py)"
+    done = notebook_runs[path].result()
     assert done.returncode == 0, done.stdout[-6000:]
     assert 'Success' in done.stdout, done.stdout
