@@ -46,7 +46,7 @@ def public_path(
     path:str, # a path or an address
 ) -> str: # the same without user name, password and the signature that some addresses carry
     "A path as it may stand in results and logs"
-    path = str(path)
+    path = str(path).encode('utf-8', 'backslashreplace').decode()   # a name in another coding stops no table
     if '://' not in path: return path
     head, _, inner = path.rpartition('::')   # such as zip://clip.avi::https://...
     p = urlsplit(inner)
@@ -58,6 +58,7 @@ def public_path(
 def _without_secrets(error, path):
     "The text of an error in one line, without user name, password and signature that the address carries"
     text = ' '.join((str(error) or type(error).__name__).split()).replace(str(path), public_path(path))
+    text = text.encode('utf-8', 'backslashreplace').decode()
     text = re.sub(r'(?<=//)[^/@\s]+@', '', text)
     if '://' not in str(path): return text
     p = urlsplit(str(path).rpartition('::')[2])
@@ -79,14 +80,16 @@ def _stamp(info):
 
 # %% ../nbs/12_archive.ipynb #480e709d
 def _local_clips(folder):
-    "The recordings below a folder: files, and folders of single pictures"
-    for root, folders, files in os.walk(folder):
+    "The recordings below a folder: files, and folders of single pictures; and the folders that cannot be read"
+    closed = []
+    for root, folders, files in os.walk(folder, onerror=lambda e: closed.append(e.filename)):
         folders[:] = sorted(f for f in folders if not f.startswith('.'))
         files = [f for f in sorted(files) if not f.startswith('.')]
         if files and all(Path(f).suffix.lower() in STILLS for f in files): yield root; continue
         for f in files:
             path, suffix = os.path.join(root, f), _suffix(Path(f))
             if suffix in _CLIPS or suffix == '' and _is_dicom(path): yield path
+    yield from closed   # each gets a row that says why
 
 # %% ../nbs/12_archive.ipynb #dc1f9e6a
 def _local_row(path):
@@ -113,9 +116,16 @@ def _remote_clips(url):
         if info.get('type') == 'directory' or not (alone or _suffix(Path(name)) in _CLIPS): continue
         yield full(name), info.get('size'), _stamp(info)
 
+# %% ../nbs/12_archive.ipynb #arclines01
+def _lines(path):
+    "Lines of a text file: UTF-16 where Windows wrote it so, else in the coding that names on this machine have"
+    raw = path.read_bytes()
+    if raw[:2] in (b'\xff\xfe', b'\xfe\xff'): return raw.decode('utf-16').splitlines()
+    return os.fsdecode(raw.removeprefix(b'\xef\xbb\xbf')).splitlines()
+
 # %% ../nbs/12_archive.ipynb #c7db5b78
-def _source_clips(source):
-    "Path, bytes and stamp of each recording that one source means"
+def _source_clips(source, lists=True):
+    "Path, bytes and stamp of each recording that one source means; a list in a list is none"
     source = os.fspath(source)
     if '://' in source:
         try: yield from _remote_clips(source)
@@ -124,9 +134,9 @@ def _source_clips(source):
     path = Path(source).expanduser()
     if path.is_dir():
         for p in _local_clips(path): yield _local_row(p)
-    elif path.suffix.lower() in ('.txt', '.lst') and path.is_file():
-        for line in path.read_text(encoding='utf-8').splitlines():
-            if line.strip() and not line.startswith('#'): yield from _source_clips(line.strip())
+    elif lists and path.suffix.lower() in ('.txt', '.lst') and path.is_file():
+        for line in map(str.strip, _lines(path)):
+            if line and not line.startswith('#'): yield from _source_clips(line, lists=False)
     elif path.exists(): yield _local_row(str(path))
     elif any(c in source for c in '*?['):
         import glob
@@ -518,7 +528,7 @@ def _shares(workers):
 # %% ../nbs/12_archive.ipynb #acce09fd
 _DONE = {'measured', 'refused'}   # what a row says of a recording that was looked at
 _FINAL = _DONE | {'failed', 'set aside'}   # and what else needs no second try
-_LACK = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}   # what a machine can lack
+_LACK = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES}   # what can be lacking
 
 # %% ../nbs/12_archive.ipynb #4309ade9
 def _why(error, path):

@@ -1241,7 +1241,7 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     from echomotion.train import preset_config, train_model
     kinds = ('typical', 'wide', 'views', 'typical', 'wide', 'hard')
     own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, average=epochs//2,
-               lr=2.5e-3, precision='bf16')
+               lr=2.5e-3)
     config = preset_config('quick', **{**own, **changes})
     write_phantom_frames(Path(out)/'frames', dict(TRAIN=hearts, VAL=max(1, hearts//40)), count, config.size, seed,
                          kinds, empty=21, workers=workers, progress=progress)

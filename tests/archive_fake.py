@@ -12,7 +12,7 @@ class Fake:
     def __call__(self, path):
         name = Path(path).name
         fd = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, f'{name}\n'.encode()); os.close(fd)
+        os.write(fd, os.fsencode(f'{name}\n')); os.close(fd)
         time.sleep(self.seconds)
         if 'poison' in name: os.kill(os.getpid(), 9)
         if 'large' in name and not os.path.exists(self.log + '.memory'): raise MemoryError

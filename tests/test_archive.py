@@ -433,3 +433,33 @@ def test_without_the_extra_there_is_one_line(tmp_path, monkeypatch, capsys):
     assert main(['archive', str(tmp_path/'clips'), '--out', str(tmp_path/'r.parquet')]) == 2
     said = capsys.readouterr().err.strip()
     assert '\n' not in said and 'pip install echomotion[archive]' in said, said
+
+
+def test_names_in_another_coding_stop_nothing(tmp_path):
+    clips = write_clips(tmp_path/'clips', 2)
+    os.rename(clips/'clip000.npy', os.fsencode(clips) + b'/caf\xe9.npy')   # Latin-1, as old servers have it
+    out = measure_archive(clips, tmp_path/'r.parquet', workers=0, measure=Fake(tmp_path/'log', 0), weights='w', progress=False)
+    assert list(out.status) == ['measured']*2 and out.path[0].endswith(r'caf\udce9.npy')
+    again = measure_archive(clips, tmp_path/'r.parquet', workers=0, measure=Fake(tmp_path/'log', 0), weights='w', progress=False)
+    assert len(again) == 2 and out.seconds.equals(again.seconds), "measured once"
+    listed = tmp_path/'list.txt'; listed.write_bytes(os.fsencode(clips) + b'/caf\xe9.npy\n')
+    assert [Path(p).exists() for p, *_ in archive_clips(listed)] == [True]
+
+
+@pytest.mark.parametrize('coding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_lists_as_windows_writes_them(tmp_path, coding):
+    clips = write_clips(tmp_path/'clips', 2)
+    listed = tmp_path/'list.txt'
+    listed.write_text(f'{clips}/clip000.npy\r\n\r\n  # a note\r\n{clips}/clip001.npy\r\n{listed}\r\n', encoding=coding)
+    assert [Path(p).name for p, *_ in archive_clips(listed)] == ['clip000.npy', 'clip001.npy', 'list.txt'], 'a list in a list is none'
+
+
+def test_a_folder_that_cannot_be_read_has_a_row(tmp_path, monkeypatch):
+    clips, scan = write_clips(tmp_path/'clips', 1), os.scandir
+    closed = clips/'closed'; closed.mkdir()
+    def denied(path='.'):
+        if Path(os.fspath(path)) == closed: raise PermissionError(13, 'Permission denied', str(closed))
+        return scan(path)
+    monkeypatch.setattr(os, 'scandir', denied); monkeypatch.setattr(os, 'listdir', lambda p: [e.name for e in denied(p)])
+    out = measure_archive(clips, tmp_path/'r.parquet', workers=0, measure=Fake(tmp_path/'log', 0), weights='w', progress=False)
+    assert list(out.status) == ['measured', 'lacking'] and out.path[1] == str(closed) and 'Permission denied' in out.error[1]
