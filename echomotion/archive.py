@@ -49,9 +49,10 @@ def public_path(
     path = str(path).encode('utf-8', 'backslashreplace').decode()   # a name in another coding stops no table
     if '://' not in path: return path
     head, _, inner = path.rpartition('::')   # such as zip://clip.avi::https://...
-    p = urlsplit(inner)
+    p = urlsplit(inner, allow_fragments=inner.startswith('http'))   # elsewhere # is a letter of a name
     query = f'signed={hashlib.sha256(p.query.encode()).hexdigest()[:8]}' if p.query else ''
-    clean = urlunsplit((p.scheme, p.netloc.rpartition('@')[2], p.path, query, ''))
+    own = p.netloc if p.scheme in ('abfs', 'abfss') else p.netloc.rpartition('@')[2]   # a container, not a user
+    clean = urlunsplit((p.scheme, own, p.path, query, ''))
     return f'{head}::{clean}' if head else clean
 
 # %% ../nbs/12_archive.ipynb #ea658bca
@@ -59,18 +60,21 @@ def _without_secrets(error, path):
     "The text of an error in one line, without user name, password and signature that the address carries"
     text = ' '.join((str(error) or type(error).__name__).split()).replace(str(path), public_path(path))
     text = text.encode('utf-8', 'backslashreplace').decode()
-    text = re.sub(r'(?<=//)[^/@\s]+@', '', text)
-    if '://' not in str(path): return text
-    p = urlsplit(str(path).rpartition('::')[2])
+    p = urlsplit(str(path).rpartition('::')[2]) if '://' in str(path) else urlsplit('')
     for secret in (p.query, p.netloc.rpartition('@')[0]): text = text.replace(secret, '...') if secret else text
+    text = re.sub(r'(?<=//)[^/\s]+@', '', text)
     return re.sub(r'(?<=\?)[^\s\'"]{8,}', 'signed', text)
 
 # %% ../nbs/12_archive.ipynb #ea658bcap1
-def _is_dicom(path):
-    "A file without suffix that says it is DICOM"
+def _is_clip(path):
+    "Whether a file is a recording by its suffix, or says that it is DICOM where it has none, or a number for one"
+    path, suffix = Path(path), _suffix(Path(path))
+    if suffix in _CLIPS: return True
+    if suffix[1:] and not suffix[1:].isdigit() or path.name.upper() == 'DICOMDIR': return False
     try:
         with open(path, 'rb') as f: return f.read(132)[128:] == b'DICM'
     except OSError: return False
+
 
 # %% ../nbs/12_archive.ipynb #e79b6844
 def _stamp(info):
@@ -81,15 +85,15 @@ def _stamp(info):
 # %% ../nbs/12_archive.ipynb #480e709d
 def _local_clips(folder):
     "The recordings below a folder: files, and folders of single pictures; and the folders that cannot be read"
-    closed = []
-    for root, folders, files in os.walk(folder, onerror=lambda e: closed.append(e.filename)):
-        folders[:] = sorted(f for f in folders if not f.startswith('.'))
+    closed, seen = [], {os.path.realpath(folder)}
+    for root, folders, files in os.walk(folder, onerror=lambda e: closed.append(e.filename), followlinks=True):
+        real = {f: os.path.realpath(os.path.join(root, f)) for f in sorted(folders) if not f.startswith('.')}
+        folders[:] = [f for f, r in real.items() if r not in seen and not seen.add(r)]   # a link may lead back
         files = [f for f in sorted(files) if not f.startswith('.')]
         if files and all(Path(f).suffix.lower() in STILLS for f in files): yield root; continue
-        for f in files:
-            path, suffix = os.path.join(root, f), _suffix(Path(f))
-            if suffix in _CLIPS or suffix == '' and _is_dicom(path): yield path
+        yield from (path for path in (os.path.join(root, f) for f in files) if _is_clip(path))
     yield from closed   # each gets a row that says why
+
 
 # %% ../nbs/12_archive.ipynb #dc1f9e6a
 def _local_row(path):
@@ -100,21 +104,30 @@ def _local_row(path):
     except OSError: return path, -1, ''
     return path, sum(s.st_size for s in stats), str(max((s.st_mtime_ns for s in stats), default=0))
 
+# %% ../nbs/12_archive.ipynb #arcaddr001
+def _address(url, path, name):
+    "The address of a file that a file system lists as `name` where it calls the address `url` `path`"
+    if '://' in name: return name
+    if url.rstrip('/').endswith(path): return url.rstrip('/').removesuffix(path) + name
+    p = urlsplit(url)
+    if p.scheme in ('abfs', 'abfss') and '@' in p.netloc: return f'{p.scheme}://{p.netloc}/{name.partition("/")[2]}'
+    return f'{p.scheme}://{p.netloc if name.startswith("/") else ""}{name}'
+
+
 # %% ../nbs/12_archive.ipynb #54d477a4
 def _remote_clips(url):
     "The recordings behind an address: one, those of a folder, or those of a pattern"
     import fsspec
     if '::' in url: yield url, None, ''; return   # one file inside another
     fs, path = fsspec.core.url_to_fs(url)
-    p = urlsplit(url)
-    def full(name):
-        return name if '://' in name else f'{p.scheme}://{p.netloc if name.startswith("/") else ""}{name}'
-    found = (fs.glob(path, detail=True) if any(c in path for c in '*?[')
-             else fs.find(path, detail=True) if fs.isdir(path) else {path: fs.info(path)})
-    alone = len(found) == 1
+    listed, info = any(c in path for c in '*?['), None
+    if not listed and (_suffix(Path(path)) in _CLIPS or not fs.isdir(path)): info = fs.info(path)
+    alone = info is not None and info.get('type') != 'directory'
+    found = {path: info} if alone else fs.glob(path, detail=True) if listed else fs.find(path, detail=True)
     for name, info in sorted(found.items()):
         if info.get('type') == 'directory' or not (alone or _suffix(Path(name)) in _CLIPS): continue
-        yield full(name), info.get('size'), _stamp(info)
+        yield url if alone else _address(url, path, name), info.get('size'), _stamp(info)
+
 
 # %% ../nbs/12_archive.ipynb #arclines01
 def _lines(path):
@@ -129,27 +142,30 @@ def _source_clips(source, lists=True):
     source = os.fspath(source)
     if '://' in source:
         try: yield from _remote_clips(source)
-        except Exception as e: raise OSError(f'{public_path(source)}: {_without_secrets(e, source)}') from None
+        except Exception as e:
+            if not lists: yield source, -1, ''; return   # a line of a list: its row will say why
+            raise OSError(f'{public_path(source)}: {_without_secrets(e, source)}') from None
         return
-    path = Path(source).expanduser()
-    if path.is_dir():
-        for p in _local_clips(path): yield _local_row(p)
+    path = Path(os.path.abspath(os.path.expanduser(source)))   # results are the same from wherever they are asked for
+    if path.is_dir(): yield from map(_local_row, _local_clips(path))
     elif lists and path.suffix.lower() in ('.txt', '.lst') and path.is_file():
         for line in map(str.strip, _lines(path)):
             if line and not line.startswith('#'): yield from _source_clips(line, lists=False)
     elif path.exists(): yield _local_row(str(path))
     elif any(c in source for c in '*?['):
         import glob
-        for p in sorted(glob.glob(str(path), recursive=True)): yield from _source_clips(p)
+        for p in sorted(glob.glob(str(path), recursive=True)):
+            if os.path.isdir(p) or _is_clip(p): yield from _source_clips(p, lists=False)
     else: yield str(path), -1, ''   # a path that leads nowhere gets a row that says so
+
 
 # %% ../nbs/12_archive.ipynb #2cc0914c
 def archive_clips(
-    sources, # folders, patterns, files, text files with a path a line, or addresses such as s3://bucket/folder
+    sources, # folders, patterns, files, text files with a path a line, or addresses such as s3://bucket/folder; or what this returned
 ) -> list: # (path, bytes, stamp) of each recording, each path once; bytes are -1 where there is nothing
     "What there is to measure"
     sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    found = {clip[0]: clip for s in sources for clip in _source_clips(s)}
+    found = {clip[0]: clip for s in sources for clip in ([s] if isinstance(s, tuple) else _source_clips(s))}
     if not found:
         raise FileNotFoundError(f'{public_path(sources[0]) if sources else "no source"}: no recording in it; '
                                 'give folders, patterns, or a text file with a path a line')
@@ -270,7 +286,7 @@ def _whole_lines(path):
     rows = []
     for line in lines:
         try: rows.append(json.loads(line))
-        except json.JSONDecodeError: pass   # half a line, where a full disk was made room on
+        except ValueError: pass   # half a line, where a full disk was made room on
     return rows
 
 # %% ../nbs/12_archive.ipynb #6a06fda2
@@ -284,7 +300,7 @@ class ResultsFolder:
         if self.out.is_file():
             raise FileExistsError(f'{out}: is a file, and results go into a folder; choose another --out')
         mine = (self.out/'_run'/'echomotion.json').exists()
-        if self.out.is_dir() and not mine and any(not p.name.startswith('.') for p in self.out.iterdir()):
+        if self.out.is_dir() and not mine and any(p.name != '_run' and not p.name.startswith('.') for p in self.out.iterdir()):
             raise FileExistsError(f'{out}: holds files that are not of this work, and nothing is overwritten; '
                                   'choose another --out')
         self.run = claim_folder(self.out/'_run', 'results of an archive')
@@ -320,16 +336,29 @@ def _recover(self:ResultsFolder):
         path.unlink()
         self.n = max(self.n, n + 1)
 
+# %% ../nbs/12_archive.ipynb #arcondisk1
+def _on_disk(table, path):
+    "Write a Parquet file, and wait until it lies on the disk: only then may its journal go"
+    _need('pyarrow.parquet').write_table(table, path)
+    with open(path, 'rb+') as f: os.fsync(f.fileno())
+
+def _read_part(path, **which):
+    "A part, or an error that names it"
+    try: return _need('pyarrow.parquet').read_table(path, **which)
+    except (OSError, ValueError) as e:
+        raise ValueError(f'{path}: this part cannot be read ({e}); move it away, and the same command measures what was in it') from e
+
+
 # %% ../nbs/12_archive.ipynb #42fdfe8d
 @patch
 def _write_part(self:ResultsFolder):
     "The rows at hand as a part; their curves first, since the part says that both are there"
     if not self.rows: return
-    pq, name = _need('pyarrow.parquet'), f'part-{self.n:06}.parquet'
+    name = f'part-{self.n:06}.parquet'
     curves = [r for r in self.rows if r.get('curve')]
     if curves:
-        with whole_file(self.out/'_curves'/name) as tmp: pq.write_table(_curve_table(curves), tmp)
-    with whole_file(self.out/name) as tmp: pq.write_table(_table(self.rows), tmp)
+        with whole_file(self.out/'_curves'/name) as tmp: _on_disk(_curve_table(curves), tmp)
+    with whole_file(self.out/name) as tmp: _on_disk(_table(self.rows), tmp)
     self.rows, self.n = [], self.n + 1
 
 # %% ../nbs/12_archive.ipynb #d918da16
@@ -362,8 +391,8 @@ def flush(self:ResultsFolder):
 @patch
 def known(self:ResultsFolder):
     "A table of what is there: path, sha256, bytes, stamp, status, weights, part"
-    pq, columns = _need('pyarrow.parquet'), ['path', 'sha256', 'bytes', 'stamp', 'status', 'weights']
-    tables = [pq.read_table(p, columns=columns).to_pandas().assign(part=self._number(p)) for p in self.parts]
+    columns = ['path', 'sha256', 'bytes', 'stamp', 'status', 'weights']
+    tables = [_read_part(p, columns=columns).to_pandas().assign(part=self._number(p)) for p in self.parts]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, 'part'])
 
 # %% ../nbs/12_archive.ipynb #46385e0e
@@ -376,23 +405,35 @@ def find(self:ResultsFolder,
     "The row of a content that was measured"
     for r in self.rows:
         if r.get('sha256') == sha256 and r['weights'] == weights: return r
-    table = _need('pyarrow.parquet').read_table(self.out/f'part-{part:06}.parquet',
-                                                filters=[('sha256', '=', sha256), ('weights', '=', weights)])
-    return {k: v for k, v in table.to_pylist()[0].items() if v is not None}
+    table = _read_part(self.out/f'part-{part:06}.parquet', filters=[('sha256', '=', sha256), ('weights', '=', weights)])
+    return {k: v for k, v in table.to_pylist()[-1].items() if v is not None}
 
 # %% ../nbs/12_archive.ipynb #00396e39
 @patch
-def forget(self:ResultsFolder,
-           paths:set, # whose rows go, since they are measured again
+def tidy(self:ResultsFolder):
+    "Take out of the parts what a later one has anew, so that a path has one row, and curves that no row knows any more"
+    pa, known, mine = _need('pyarrow'), self.known(), ['path', 'weights']
+    old = known.duplicated(mine, keep='last')
+    def keep(path, keys, wanted):
+        t = _read_part(path)
+        stay = [k in wanted for k in zip(*[t[c].to_pylist() for c in keys])]
+        if all(stay): return
+        with whole_file(path) as tmp: _on_disk(t.filter(pa.array(stay)), tmp)
+    for n in sorted(set(known.part[old])):
+        rows = known[~old & (known.part == n)]
+        keep(self.out/f'part-{n:06}.parquet', mine, set(zip(rows.path, rows.weights)))
+    if not old.any(): return
+    there = set(zip(known.sha256[~old], known.weights[~old]))
+    for path in self.out.glob('_curves/part-*.parquet'): keep(path, ['sha256', 'weights'], there)
+
+@patch
+def traced(self:ResultsFolder,
            weights:str, # fingerprint
-    ):
-    "Take rows out of their parts, so that a path has one row only"
-    pa, pq = _need('pyarrow'), _need('pyarrow.parquet')
-    for p in self.parts if paths else ():
-        t = pq.read_table(p)
-        keep = [not (w == weights and q in paths) for q, w in zip(t['path'].to_pylist(), t['weights'].to_pylist())]
-        if all(keep): continue
-        with whole_file(p) as tmp: pq.write_table(t.filter(pa.array(keep)), tmp)
+    ) -> set: # sha256 of what has curves
+    "The contents whose curves are there"
+    parts = [_read_part(p, columns=['sha256', 'weights']).to_pandas() for p in self.out.glob('_curves/part-*.parquet')]
+    return {s for t in parts for s in t.sha256[t.weights == weights]}
+
 
 # %% ../nbs/12_archive.ipynb #a3c1f136
 def read_archive(
@@ -400,10 +441,10 @@ def read_archive(
     weights:str=None, # fingerprint; None: those that were used last
 ) -> pd.DataFrame: # a row a clip with the columns of `COLUMNS`, sorted by path
     "Results of an archive as a table; rows of a run that is going on now are in it once they are in a part"
-    pq, parts = _need('pyarrow.parquet'), sorted(Path(out).glob('part-*.parquet'))
+    parts = sorted(Path(out).glob('part-*.parquet'))
     if not parts:
         raise FileNotFoundError(f'{out}: no results there; measure with `measure_archive`, or `echomotion archive`')
-    table = pd.concat([pq.read_table(p).to_pandas() for p in parts], ignore_index=True)
+    table = pd.concat([_read_part(p).to_pandas() for p in parts], ignore_index=True)
     if not len(table): return table
     table = table[table.weights == (weights or table.weights.iloc[-1])]
     return table.drop_duplicates('path', keep='last').sort_values('path', ignore_index=True)
@@ -456,6 +497,7 @@ def local_cluster(
     for nanny in cluster.workers.values(): nanny.pre_spawn_env.clear()
     for name in set(os.environ) - set(own): del os.environ[name]
     os.environ.update(own)
+    cluster.shares = _shares(len(cluster.workers))
     return cluster
 
 # %% ../nbs/12_archive.ipynb #b1691038
@@ -528,27 +570,33 @@ def _shares(workers):
 # %% ../nbs/12_archive.ipynb #acce09fd
 _DONE = {'measured', 'refused'}   # what a row says of a recording that was looked at
 _FINAL = _DONE | {'failed', 'set aside'}   # and what else needs no second try
-_LACK = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES}   # what can be lacking
+_LACK = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE,
+         errno.ETIMEDOUT}   # what can be lacking: room, memory, files, leave to read, a disk that answers
+_NO_MEMORY = re.compile("can't allocate memory|insufficient memory|out of memory", re.I)   # of PyTorch, OpenCV, CUDA
 
 # %% ../nbs/12_archive.ipynb #4309ade9
 def _why(error, path):
     "Status and error of a clip that could not be measured"
-    text = _without_secrets(error, path)
-    if isinstance(error, MemoryError): return 'lacking', f'not enough memory: {text}'
-    if isinstance(error, OSError) and error.errno in _LACK: return 'lacking', text
+    text, causes = _without_secrets(error, path), [error]
+    while (e := causes[-1].__cause__ or causes[-1].__context__) is not None and e not in causes: causes.append(e)
+    if any(isinstance(e, MemoryError) for e in causes) or _NO_MEMORY.search(text): return 'lacking', f'not enough memory: {text}'
+    if any(isinstance(e, OSError) and e.errno in _LACK for e in causes): return 'lacking', text
     if isinstance(error, (FileNotFoundError, NotADirectoryError)): return 'gone', text
     return 'failed', text if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: {text}'
+
 
 # %% ../nbs/12_archive.ipynb #240244dd
 def _look(path, stage, measure):
     "The hash of a recording ('hash'), or its row ('measure'); an error is a row too"
-    row, start = dict(status='measured'), time.perf_counter()
+    row, start, local = dict(status='measured'), time.perf_counter(), path
     try:
         with warnings.catch_warnings(), _local_copy(path) as local:
             warnings.simplefilter('ignore')   # what matters of them is among the doubts
             row['sha256'] = content_hash(local)
             if stage == 'measure': row.update(measure(local))
-    except Exception as e: row['status'], row['error'] = _why(e, path)
+    except Exception as e:
+        row['status'], row['error'] = _why(e, path)
+        row['error'] = row['error'].replace(str(local), public_path(path))   # not where its copy lay
     return dict(row, seconds=round(time.perf_counter() - start, 4))
 
 # %% ../nbs/12_archive.ipynb #ead9fce2
@@ -560,14 +608,13 @@ def _task(path, stage, plugin):
 # %% ../nbs/12_archive.ipynb #d35ebc71
 class _Run:
     "The state of a run: what is to do, what is under way, what is known"
-    def __init__(self, clips, results, weights, patience):
-        self.results, self.weights, self.patience = results, weights, patience
+    def __init__(self, clips, results, there, weights, patience, say=print):
+        self.results, self.weights, self.patience, self.say = results, weights, patience, say
         self.todo, self.sizes = deque(clips), Counter(size for _, size, _ in clips)
         self.ready, self.flying, self.waiting = deque(), {}, {}   # (clip, stage); key -> (clip, stage); sha256 -> clips
         self.deaths, self.suspects, self.hashes = Counter(), deque(), {}
         self.version = metadata.version('echomotion')
-        there = results.known()
-        there = there[(there.weights == weights) & there.status.isin(_FINAL) & (there.sha256 != '')]
+        there = there[there.sha256 != '']
         self.where = dict(zip(there.sha256, there.part))
         self.sizes.update(set(there.bytes))   # a size that was measured is not the only one
 
@@ -686,6 +733,24 @@ def fly(self:_Run, client, plugin, alone=False):
             else: yield from self.done(clip, stage, row)
         send()
 
+# %% ../nbs/12_archive.ipynb #arcwatch01
+@contextmanager
+def _told_of_workers(client, say, every=10.):
+    "Say when nobody is there to measure: a queue, or workers that are gone"
+    over = threading.Event()
+    def watch():
+        told = False
+        while not over.wait(every):
+            try: n = len(client.nthreads())
+            except Exception: continue   # the scheduler is gone: that is told elsewhere
+            if (n == 0) != told: say(f'\n{"no worker is there: waiting for one" if n == 0 else f"{n} workers"}', flush=True)
+            told = n == 0
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try: yield
+    finally: over.set(); thread.join(1)
+
+
 # %% ../nbs/12_archive.ipynb #c4cb73ef
 @patch
 def rows(self:_Run, connect, measure):
@@ -693,7 +758,7 @@ def rows(self:_Run, connect, measure):
     until = time.time() + self.patience
     while self.todo or self.ready or self.suspects:
         try:
-            with connect() as client:
+            with connect() as client, _told_of_workers(client, self.say):
                 client.wait_for_workers(1, timeout=max(1, until - time.time()))
                 plugin = _plugin(measure, getattr(client, 'shares', []))
                 client.register_plugin(plugin)
@@ -712,27 +777,27 @@ def rows(self:_Run, connect, measure):
 @contextmanager
 def _connected(address, workers, cluster, patience):
     "A client of a scheduler, of a cluster, or of local workers that live as long as it does"
-    from distributed import Client
+    Client = _need('distributed').Client
     if address or cluster is not None:
-        with Client(address or cluster, timeout=patience) as client: yield client
+        with Client(address or cluster, timeout=patience) as client:
+            client.shares = getattr(cluster, 'shares', [])
+            yield client
         return
     with local_cluster(workers) as own, Client(own) as client:
-        client.shares = _shares(len(own.workers))
+        client.shares = own.shares
         yield client
 
 # %% ../nbs/12_archive.ipynb #341cab85
-def _to_do(clips, results, weights, retry):
-    "The clips that have no row yet for these weights, or another stamp, or lacked something; their rows go"
+def _to_do(clips, results, weights, retry, curves=False):
+    "The clips that have no row yet for these weights, or another stamp, or lacked something; and the rows that stand"
     known = results.known()
-    known = known[known.weights == weights]
-    final = _FINAL - ({'failed', 'set aside'} if retry else set())
-    there = {p: (b, s, status) for p, b, s, status in zip(known.path, known.bytes, known.stamp, known.status)}
-    def fresh(clip):
-        old = there.get(public_path(clip[0]))
-        return old is None or old[2] not in final or old[:2] != (-1 if clip[1] is None else clip[1], clip[2])
-    todo = [c for c in clips if fresh(c)]
-    results.forget({public_path(c[0]) for c in todo} & set(there), weights)
-    return todo
+    known = known[(known.weights == weights) & known.status.isin(_FINAL - ({'failed', 'set aside'} if retry else set()))]
+    known = known.drop_duplicates('path', keep='last')
+    if curves: known = known[~known.status.isin(_DONE) | known.sha256.isin(results.traced(weights))]
+    there = dict(zip(known.path, zip(known.bytes, known.stamp)))
+    at = lambda size: -1 if size is None else size
+    return [c for c in clips if there.get(public_path(c[0])) != (at(c[1]), c[2])], known
+
 
 # %% ../nbs/12_archive.ipynb #825b58de
 def measure_archive(
@@ -754,13 +819,14 @@ def measure_archive(
     clips = archive_clips(sources)
     if measure is None: measure, weights = _how(model, curves, level, calibration)
     with ResultsFolder(out) as results:
-        todo = _to_do(clips, results, weights or 'own', retry)
-        run = _Run(todo, results, weights or 'own', patience)
+        todo, there = _to_do(clips, results, weights or 'own', retry, curves)
+        run = _Run(todo, results, there, weights or 'own', patience, print if progress else lambda *_, **__: None)
         address, cluster = (scheduler, None) if isinstance(scheduler, str) else (None, scheduler)
         connect = lambda: _connected(address, workers, cluster, min(20, patience))
         rows = _plain_rows(run, measure) if workers == 0 else run.rows(connect, measure)
         with closing(rows):
             for _ in _with_rate(rows, len(todo), Path(out).name, progress): pass
+        results.flush(); results.tidy()
     return read_archive(out, weights or 'own')
 
 # %% ../nbs/12_archive.ipynb #3d08337b
@@ -884,22 +950,28 @@ def archive_cost(
 # %% ../nbs/12_archive.ipynb #6aded80d
 def slurm_cluster(
     jobs:int, # to hand in; 0: none yet
-    cores:int=8, # of a job, a worker each
-    memory:str='24GB', # of a job
-    walltime:str='04:00:00', # of a job, HH:MM:SS
+    cores:int=None, # of a job, a worker each; None: as jobqueue.yaml says, else 8
+    memory:str=None, # of a job; None: as jobqueue.yaml says, else '24GB'
+    walltime:str=None, # of a job, HH:MM:SS or D-HH:MM:SS; None: as jobqueue.yaml says, else four hours
     **settings, # further ones of `dask_jobqueue.SLURMCluster`, such as queue, account, interface, job_extra_directives
 ) -> object: # a `SLURMCluster` to give to `measure_archive`; `.job_script()` shows the job
-    "Workers as Slurm jobs, one thread each, that leave before their time is up"
-    SLURMCluster = _need('dask_jobqueue').SLURMCluster
-    h, m, s = map(int, walltime.split(':'))
-    minutes = max(1, h*60 + m + s//60 - 5)
-    leave = ['--lifetime', f'{minutes}m', '--lifetime-stagger', f'{max(1, minutes//20)}m']
+    "Workers as Slurm jobs, one thread each, that leave before their time is up; others are handed in for them"
+    SLURMCluster = _need('dask_jobqueue').SLURMCluster   # brings what jobqueue.yaml says
+    import dask
+    said = lambda key, other: dask.config.get(f'jobqueue.slurm.{key}', None) or other
+    cores, memory, walltime = cores or said('cores', 8), memory or said('memory', '24GB'), walltime or said('walltime', '04:00:00')
+    days, _, clock = walltime.rpartition('-')
+    h, m, s = map(int, clock.split(':'))
+    minutes = max(1, int(days or 0)*1440 + h*60 + m + s//60 - 5)
+    leave = ['--lifetime', f'{minutes}m', '--lifetime-stagger', f'{max(1, minutes//20)}m', *said('worker-extra-args', [])]
     one = [f'export {v}=1' for v in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')]
     one += ['export MALLOC_TRIM_THRESHOLD_=67108864', 'export MALLOC_MMAP_THRESHOLD_=33554432']   # see `local_cluster`
-    cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime,
-                           **{'worker_extra_args': leave, 'job_script_prologue': one, **settings})
-    if jobs: cluster.scale(jobs=jobs)
+    own = dict(worker_extra_args=leave, job_script_prologue=[*said('job-script-prologue', []), *one])
+    with dask.config.set({'distributed.scheduler.allowed-failures': 0, 'distributed.scheduler.worker-saturation': 1.}):
+        cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime, **{**own, **settings})
+    if jobs: cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
+
 
 # %% ../nbs/12_archive.ipynb #ec326107
 def ranks() -> tuple: # (number of this process, how many there are), as `accelerate launch` or `torchrun` say

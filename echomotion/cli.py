@@ -378,6 +378,7 @@ _command('archive', 'measure an archive: a row a clip, on all cores or a cluster
     _option('--scheduler', metavar='ADDRESS', help='a running Dask scheduler, such as tcp://host:8786'),
     _option('--slurm', type=_above_zero(), metavar='JOBS', help='hand in so many Slurm jobs; settings: ~/.config/dask/jobqueue.yaml'),
     _option('--dashboard', action='store_true', help='serve the dashboard of Dask on this machine (needs bokeh)'),
+    _option('--patience', type=_above_zero(float), metavar='SECONDS', help='how long to wait for a scheduler or a worker; else 120, for Slurm a week'),
     _option('--curves', action='store_true', help='also keep area and volume of every frame'),
     _option('--retry', action='store_true', help='measure again what failed or was set aside'),
     _LEVEL, _CALIBRATION,
@@ -396,6 +397,8 @@ def _cluster(args):
     "The cluster that the options ask for; None: local workers that `measure_archive` starts itself"
     from contextlib import nullcontext
     from echomotion.archive import local_cluster, slurm_cluster
+    if bool(args.slurm) + bool(args.scheduler) + args.dashboard > 1:
+        raise ValueError('--slurm, --scheduler and --dashboard name three different clusters: give one of them')
     if args.slurm: return slurm_cluster(args.slurm)
     return local_cluster(args.workers, dashboard=True) if args.dashboard else nullcontext(args.scheduler)
 
@@ -407,10 +410,11 @@ def run_archive(
     from echomotion.archive import archive_clips, measure_archive, population_report
     from echomotion.ef import load_calibration
     model, calibration = weights_file(args.model), args.calibration and load_calibration(args.calibration)
-    archive_clips(args.sources)   # a wrong path is said before anything is started
+    clips = archive_clips(args.sources)   # a wrong path is said before anything is started
     with _cluster(args) as scheduler:
-        table = measure_archive(args.sources, args.out, model, args.workers, scheduler, curves=args.curves,
-                                retry=args.retry, level=args.level, calibration=calibration)
+        table = measure_archive(clips, args.out, model, args.workers, scheduler, curves=args.curves, retry=args.retry,
+                                level=args.level, calibration=calibration,
+                                patience=args.patience or (604800. if args.slurm else 120.))
     print(*_archive_lines(table), f'{args.out}: the table', sep='\n')
     if args.report: print(f'{population_report(table, args.report)}: the page')
     return 2 if (table.error != '').any() else 0

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from archive_fake import Fake, measure, serve
 from exports import ROOT
@@ -26,6 +27,7 @@ pytest.importorskip('distributed', reason='pip install echomotion[archive]')
 pytest.importorskip('pyarrow', reason='pip install echomotion[archive]')
 import psutil
 
+from echomotion import archive
 from echomotion.archive import ResultsFolder, archive_clips, engine_cost, local_cluster, measure_archive, public_path, read_archive, slurm_cluster
 
 KILLS = int(os.environ.get('ECHOMOTION_ARCHIVE_KILLS', 4))    # of workers, and a fifth of them of whole runs, at random moments
@@ -58,7 +60,7 @@ def cluster():
 def test_a_cluster_leaves_the_environment_as_it_was(monkeypatch):
     "Dask's OMP_NUM_THREADS=1 would stay for every program that is started afterwards, a training among them"
     from distributed import Client
-    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)   # conftest.py sets it
     mine = lambda: {k: v for k, v in os.environ.items() if not k.startswith('__DASK')}
     own = mine()
     with local_cluster(1) as cluster, Client(cluster) as client:
@@ -463,3 +465,132 @@ def test_a_folder_that_cannot_be_read_has_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'scandir', denied); monkeypatch.setattr(os, 'listdir', lambda p: [e.name for e in denied(p)])
     out = measure_archive(clips, tmp_path/'r.parquet', workers=0, measure=Fake(tmp_path/'log', 0), weights='w', progress=False)
     assert list(out.status) == ['measured', 'lacking'] and out.path[1] == str(closed) and 'Permission denied' in out.error[1]
+
+
+# ---------------------------------------------------------------- what changes between two runs
+def fake(tmp_path, name='log'): return dict(workers=0, measure=Fake(tmp_path/name, 0), weights='w', progress=False)
+
+
+def test_new_dates_of_old_files_measure_nothing_anew(tmp_path):
+    clips, out = write_clips(tmp_path/'clips', 3), tmp_path/'r.parquet'
+    first = measure_archive(clips, out, **fake(tmp_path))
+    for p in clips.iterdir(): os.utime(p, (1, 1))
+    again = measure_archive(clips, out, **fake(tmp_path))
+    assert len(measured(tmp_path/'log')) == 3 and list(again.ef) == list(first.ef)
+    assert set(again.stamp) == {str(10**9)} and set(again.same_as) == {''} and len(pd.read_parquet(out)) == 3
+
+
+def test_a_run_that_measures_anew_loses_nothing_when_it_is_stopped(tmp_path):
+    clips, out = write_clips(tmp_path/'clips', 3), tmp_path/'r.parquet'
+    measure_archive(clips, out, **fake(tmp_path))
+    for i, p in enumerate(sorted(clips.iterdir())): np.save(p, np.full((4, 4, 4), 100 + i, np.uint8))
+    def stop(path): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): measure_archive(clips, out, **{**fake(tmp_path), 'measure': stop})
+    assert len(read_archive(out)) == 3, 'the old rows stay until there are new ones'
+    assert list(measure_archive(clips, out, **fake(tmp_path)).ef) == [100, 101, 102] and len(pd.read_parquet(out)) == 3
+
+
+def test_curves_can_be_asked_for_later(tmp_path):
+    clips, out = write_clips(tmp_path/'clips', 2), tmp_path/'r.parquet'
+    def without(path): return {k: v for k, v in Fake(tmp_path/'log', 0)(path).items() if k != 'curve'}
+    measure_archive(clips, out, **{**fake(tmp_path), 'measure': without})
+    assert not (out/'_curves').exists()
+    for _ in range(2): measure_archive(clips, out, curves=True, **fake(tmp_path))
+    assert len(measured(tmp_path/'log')) == 4 and len(pd.read_parquet(out)) == len(pd.read_parquet(out/'_curves')) == 2
+    np.save(clips/'clip000.npy', np.full((4, 4, 4), 9, np.uint8))
+    measure_archive(clips, out, curves=True, **fake(tmp_path))
+    assert len(pd.read_parquet(out/'_curves')) == 2, 'the curve of what is no longer there is gone'
+
+
+def test_a_run_that_was_stopped_before_it_began(tmp_path):
+    (tmp_path/'r.parquet'/'_run').mkdir(parents=True)
+    assert len(measure_archive(write_clips(tmp_path/'clips', 1), tmp_path/'r.parquet', **fake(tmp_path))) == 1
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    clips, out = write_clips(tmp_path/'clips', 2), tmp_path/'r.parquet'
+    measure_archive(clips, out, **fake(tmp_path))
+    part, = out.glob('part-*'); part.write_bytes(b'')
+    with pytest.raises(ValueError, match=r'part-000000\.parquet: this part cannot be read'): measure_archive(clips, out, **fake(tmp_path))
+    part.rename(tmp_path/'away')
+    assert len(measure_archive(clips, out, **fake(tmp_path))) == 2
+
+
+def test_rows_are_the_same_from_wherever_they_are_asked_for(tmp_path, monkeypatch):
+    clips, out = write_clips(tmp_path/'clips', 2), tmp_path/'r.parquet'
+    measure_archive(clips, out, **fake(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert list(measure_archive('clips', out, **fake(tmp_path)).path) == [str(clips/f'clip00{i}.npy') for i in range(2)]
+    assert len(measured(tmp_path/'log')) == len(pd.read_parquet(out)) == 2
+
+
+# ---------------------------------------------------------------- where recordings lie
+def test_addresses_of_folders_and_odd_names():
+    import fsspec
+    fs, there = fsspec.filesystem('memory'), 'memory://echo'
+    for i in range(3): fs.pipe(f'/echo/ward/clip#{i}.npy', b'x'*(i + 1))
+    found = archive_clips(there)
+    assert [p for p, *_ in found] == [f'memory://echo/ward/clip#{i}.npy' for i in range(3)] and len({public_path(p) for p, *_ in found}) == 3
+    for path, size, _ in found: assert fsspec.open(path).fs.info(fsspec.core.url_to_fs(path)[1])['size'] == size
+    assert archive_clips('memory://echo/ward/clip*.npy') == archive_clips('memory://echo/ward/') == found
+    assert archive_clips('memory://echo/ward/clip#1.npy') == found[1:2]
+    assert public_path('abfs://wards@account.dfs.core.windows.net/a.npy').startswith('abfs://wards@account.')
+    assert archive._address('abfs://c@account.dfs.core.windows.net/a/', 'c/a', 'c/a/b.npy') == 'abfs://c@account.dfs.core.windows.net/a/b.npy'
+    assert archive._address('sftp://me:word@host/a', '/a', '/a/b.npy') == 'sftp://me:word@host/a/b.npy'
+
+
+def test_a_missing_address_in_a_list_is_one_row(tmp_path):
+    import fsspec
+    fsspec.filesystem('memory').pipe('/one/a.npy', (write_clips(tmp_path/'clips', 1)/'clip000.npy').read_bytes())
+    (tmp_path/'list.txt').write_text('memory://one/a.npy\nmemory://one/me:pa55@gone.npy\n')
+    out = measure_archive(tmp_path/'list.txt', tmp_path/'r.parquet', **fake(tmp_path))
+    assert list(out.status) == ['measured', 'gone'] and 'echomotion-' not in out.error[1]
+
+
+def test_what_lies_in_a_folder_of_a_scanner(tmp_path):
+    from echomotion.data import example_dicom
+    study = tmp_path/'study'; study.mkdir()
+    for name in ('1.2.840.113619.2.55.3', 'DICOMDIR'): shutil.copy(example_dicom(), study/name)
+    (study/'1.2.9').write_text('a number, but no DICOM'); (study/'notes.txt').write_text('Mrs Smith, born 1950\n')
+    (study/'again').symlink_to(study, target_is_directory=True)
+    other = tmp_path/'other'; write_clips(other, 1); (study/'linked').symlink_to(other, target_is_directory=True)
+    names = ['1.2.840.113619.2.55.3', 'clip000.npy']
+    assert [Path(p).name for p, *_ in archive_clips(study)] == names
+    assert {Path(p).name for p, *_ in archive_clips(f'{study}/*')} == set(names), 'a note that a pattern finds is no list'
+
+
+def test_want_of_memory_is_known_by_its_words():
+    for text in ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", 'OpenCV(5.0) error: (-4:Insufficient memory) Failed',
+                 'CUDA out of memory. Tried to allocate 2 GiB'):
+        assert archive._why(RuntimeError(text), 'a.npy')[0] == 'lacking', text
+    wrapped = ValueError('a.npy: cannot be read'); wrapped.__cause__ = OSError(24, 'Too many open files')
+    assert archive._why(wrapped, 'a.npy')[0] == 'lacking' and archive._why(ValueError('a.npy: no video'), 'a.npy')[0] == 'failed'
+
+
+def test_passwords_with_odd_letters_are_not_told():
+    url = 'sftp://me:p@ssw0rd@host/a.npy'
+    for path in (url, 'a.npy'): assert archive._without_secrets(OSError(f'{url}: no answer'), path) == 'sftp://host/a.npy: no answer'
+
+
+def test_slurm_keeps_what_the_site_says(monkeypatch):
+    pytest.importorskip('dask_jobqueue', reason='pip install echomotion[archive]')
+    import dask
+    site = {'cores': 4, 'memory': '64GB', 'walltime': '1-00:00:00', 'job-script-prologue': ['module load python']}
+    with dask.config.set({f'jobqueue.slurm.{k}': v for k, v in site.items()}), slurm_cluster(0) as c: script = c.job_script()
+    for words in ('--cpus-per-task=4', '--nworkers 4', '-t 1-00:00:00', 'module load python', 'OMP_NUM_THREADS=1', '--lifetime 1435m'): assert words in script, script
+    assert c.scheduler.allowed_failures == 0 and '--mem=60G' in script
+
+
+def test_one_cluster_at_a_time(tmp_path, capsys):
+    from echomotion.cli import main
+    write_clips(tmp_path/'clips', 1)
+    assert main(['archive', str(tmp_path/'clips'), '--out', str(tmp_path/'r'), '--slurm', '2', '--scheduler', 'tcp://127.0.0.1:1']) != 0
+    assert 'give one of them' in capsys.readouterr().err
+
+
+def test_waiting_for_a_worker_is_told():
+    said, n = [], [0]
+    client = type('Client', (), dict(nthreads=lambda self: dict.fromkeys(range(n[0]))))()
+    with archive._told_of_workers(client, lambda text, **_: said.append(text.strip()), .01):
+        wait_for(lambda: said, 5); n[0] = 2; wait_for(lambda: len(said) > 1, 5)
+    assert said == ['no worker is there: waiting for one', '2 workers']
