@@ -514,6 +514,12 @@ def _cores():
     "The cores this process may use"
     return sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else list(range(os.cpu_count() or 1))
 
+# %% ../nbs/12_archive.ipynb #ea84e5fd
+def _shares(workers):
+    "The cores of each of so many workers; none where they would have to share"
+    cores = _cores()
+    return [set(cores[k::workers]) for k in range(workers)] if 1 < workers <= len(cores) else []
+
 # %% ../nbs/12_archive.ipynb #abe93969
 class _Measure:
     "Measures recordings with weights that travel as bytes; the network is loaded on first use"
@@ -560,12 +566,6 @@ def _plugin(measure, cores):
                 try: os.sched_setaffinity(0, self.cores[worker.name % len(self.cores)])
                 except (AttributeError, OSError): pass
     return EchoMotion()
-
-# %% ../nbs/12_archive.ipynb #ea84e5fd
-def _shares(workers):
-    "The cores of each of so many workers; none where they would have to share"
-    cores = _cores()
-    return [set(cores[k::workers]) for k in range(workers)] if 1 < workers <= len(cores) else []
 
 # %% ../nbs/12_archive.ipynb #acce09fd
 _DONE = {'measured', 'refused'}   # what a row says of a recording that was looked at
@@ -958,8 +958,9 @@ def slurm_cluster(
     "Workers as Slurm jobs, one thread each, that leave before their time is up; others are handed in for them"
     SLURMCluster = _need('dask_jobqueue').SLURMCluster   # brings what jobqueue.yaml says
     import dask
-    said = lambda key, other: dask.config.get(f'jobqueue.slurm.{key}', None) or other
-    cores, memory, walltime = cores or said('cores', 8), memory or said('memory', '24GB'), walltime or said('walltime', '04:00:00')
+    said, asked = lambda key, other: dask.config.get(f'jobqueue.slurm.{key}', None) or other, walltime
+    cores, memory, walltime = cores or said('cores', 8), memory or said('memory', '24GB'), walltime or said('walltime', '')
+    if walltime in ('', '00:30:00') and not asked: walltime = '04:00:00'   # half an hour is dask-jobqueue's where nobody says
     days, _, clock = walltime.rpartition('-')
     h, m, s = map(int, clock.split(':'))
     minutes = max(1, int(days or 0)*1440 + h*60 + m + s//60 - 5)
