@@ -1379,12 +1379,12 @@ def shard_dls(
 # %% ../nbs/12_archive.ipynb #44a194e3
 def with_facts(
     results:pd.DataFrame, # of `read_archive`
-    facts:pd.DataFrame=None, # a row a path: view, scanner, date, whichever are known; None: as the files said
+    facts:pd.DataFrame=None, # a row a path (of several the last counts): view, scanner, date, whichever are known; None: as the files said
 ) -> pd.DataFrame: # one row a content (copies are not counted), with those facts and a column month
     "Results with what is known about the recordings from elsewhere"
     t = results[results.same_as == '']
     if facts is not None:
-        own = facts.set_index('path')
+        own = facts.drop_duplicates('path', keep='last').set_index('path')
         t = t.assign(**{k: t.path.map(own[k]).fillna(t[k]) for k in ('view', 'scanner', 'date') if k in own})
     return t.assign(month=pd.to_datetime(t.date, errors='coerce').dt.strftime('%Y-%m'))
 

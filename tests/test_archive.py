@@ -594,3 +594,9 @@ def test_waiting_for_a_worker_is_told():
     with archive._told_of_workers(client, lambda text, **_: said.append(text.strip()), .01):
         wait_for(lambda: said, 5); n[0] = 2; wait_for(lambda: len(said) > 1, 5)
     assert said == ['no worker is there: waiting for one', '2 workers']
+
+
+def test_facts_that_are_told_twice():
+    results = pd.DataFrame(dict(path=['a', 'b'], same_as='', view='', scanner='', date=''))
+    facts = pd.DataFrame(dict(path=['a', 'a'], scanner=['old', 'new']))
+    assert list(archive.with_facts(results, facts).scanner) == ['new', '']
