@@ -75,7 +75,6 @@ def _is_clip(path):
         with open(path, 'rb') as f: return f.read(132)[128:] == b'DICM'
     except OSError: return False
 
-
 # %% ../nbs/12_archive.ipynb #e79b6844
 def _stamp(info):
     "What changes when a file does, from what a file system says of it"
@@ -93,7 +92,6 @@ def _local_clips(folder):
         if files and all(Path(f).suffix.lower() in STILLS for f in files): yield root; continue
         yield from (path for path in (os.path.join(root, f) for f in files) if _is_clip(path))
     yield from closed   # each gets a row that says why
-
 
 # %% ../nbs/12_archive.ipynb #dc1f9e6a
 def _local_row(path):
@@ -113,7 +111,6 @@ def _address(url, path, name):
     if p.scheme in ('abfs', 'abfss') and '@' in p.netloc: return f'{p.scheme}://{p.netloc}/{name.partition("/")[2]}'
     return f'{p.scheme}://{p.netloc if name.startswith("/") else ""}{name}'
 
-
 # %% ../nbs/12_archive.ipynb #54d477a4
 def _remote_clips(url):
     "The recordings behind an address: one, those of a folder, or those of a pattern"
@@ -127,7 +124,6 @@ def _remote_clips(url):
     for name, info in sorted(found.items()):
         if info.get('type') == 'directory' or not (alone or _suffix(Path(name)) in _CLIPS): continue
         yield url if alone else _address(url, path, name), info.get('size'), _stamp(info)
-
 
 # %% ../nbs/12_archive.ipynb #arclines01
 def _lines(path):
@@ -157,7 +153,6 @@ def _source_clips(source, lists=True):
         for p in sorted(glob.glob(str(path), recursive=True)):
             if os.path.isdir(p) or _is_clip(p): yield from _source_clips(p, lists=False)
     else: yield str(path), -1, ''   # a path that leads nowhere gets a row that says so
-
 
 # %% ../nbs/12_archive.ipynb #2cc0914c
 def archive_clips(
@@ -348,7 +343,6 @@ def _read_part(path, **which):
     except (OSError, ValueError) as e:
         raise ValueError(f'{path}: this part cannot be read ({e}); move it away, and the same command measures what was in it') from e
 
-
 # %% ../nbs/12_archive.ipynb #42fdfe8d
 @patch
 def _write_part(self:ResultsFolder):
@@ -433,7 +427,6 @@ def traced(self:ResultsFolder,
     "The contents whose curves are there"
     parts = [_read_part(p, columns=['sha256', 'weights']).to_pandas() for p in self.out.glob('_curves/part-*.parquet')]
     return {s for t in parts for s in t.sha256[t.weights == weights]}
-
 
 # %% ../nbs/12_archive.ipynb #a3c1f136
 def read_archive(
@@ -583,7 +576,6 @@ def _why(error, path):
     if any(isinstance(e, OSError) and e.errno in _LACK for e in causes): return 'lacking', text
     if isinstance(error, (FileNotFoundError, NotADirectoryError)): return 'gone', text
     return 'failed', text if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: {text}'
-
 
 # %% ../nbs/12_archive.ipynb #240244dd
 def _look(path, stage, measure):
@@ -750,7 +742,6 @@ def _told_of_workers(client, say, every=10.):
     try: yield
     finally: over.set(); thread.join(1)
 
-
 # %% ../nbs/12_archive.ipynb #c4cb73ef
 @patch
 def rows(self:_Run, connect, measure):
@@ -791,13 +782,12 @@ def _connected(address, workers, cluster, patience):
 def _to_do(clips, results, weights, retry, curves=False):
     "The clips that have no row yet for these weights, or another stamp, or lacked something; and the rows that stand"
     known = results.known()
-    known = known[(known.weights == weights) & known.status.isin(_FINAL - ({'failed', 'set aside'} if retry else set()))]
-    known = known.drop_duplicates('path', keep='last')
+    known = known[known.weights == weights].drop_duplicates('path', keep='last')
+    known = known[known.status.isin(_FINAL - ({'failed', 'set aside'} if retry else set()))]
     if curves: known = known[~known.status.isin(_DONE) | known.sha256.isin(results.traced(weights))]
     there = dict(zip(known.path, zip(known.bytes, known.stamp)))
     at = lambda size: -1 if size is None else size
     return [c for c in clips if there.get(public_path(c[0])) != (at(c[1]), c[2])], known
-
 
 # %% ../nbs/12_archive.ipynb #825b58de
 def measure_archive(
@@ -972,7 +962,6 @@ def slurm_cluster(
         cluster = SLURMCluster(cores=cores, processes=cores, memory=memory, walltime=walltime, **{**own, **settings})
     if jobs: cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
-
 
 # %% ../nbs/12_archive.ipynb #ec326107
 def ranks() -> tuple: # (number of this process, how many there are), as `accelerate launch` or `torchrun` say

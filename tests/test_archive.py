@@ -600,3 +600,11 @@ def test_facts_that_are_told_twice():
     results = pd.DataFrame(dict(path=['a', 'b'], same_as='', view='', scanner='', date=''))
     facts = pd.DataFrame(dict(path=['a', 'a'], scanner=['old', 'new']))
     assert list(archive.with_facts(results, facts).scanner) == ['new', '']
+
+
+def test_the_last_row_of_a_path_counts_after_a_stop(tmp_path):
+    clips, out = write_clips(tmp_path/'clips', 1), tmp_path/'r.parquet'
+    row = measure_archive(clips, out, **fake(tmp_path)).iloc[0]
+    with ResultsFolder(out) as results: results.add(dict(path=row.path, bytes=-1, stamp='', status='gone', error='gone', weights='w'))   # killed before it tidied
+    assert list(read_archive(out).status) == ['gone']
+    assert list(measure_archive(clips, out, **fake(tmp_path)).status) == ['measured'] and len(pd.read_parquet(out)) == 1
