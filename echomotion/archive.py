@@ -390,6 +390,8 @@ def known(self:ResultsFolder):
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, 'part'])
 
 # %% ../nbs/12_archive.ipynb #46385e0e
+_AGAIN = 'lacking', 'gone'   # what a row says of a recording that is tried again
+
 @patch
 def find(self:ResultsFolder,
          sha256:str, # of the content
@@ -398,8 +400,9 @@ def find(self:ResultsFolder,
     ):
     "The row of a content that was measured"
     for r in self.rows:
-        if r.get('sha256') == sha256 and r['weights'] == weights: return r
-    table = _read_part(self.out/f'part-{part:06}.parquet', filters=[('sha256', '=', sha256), ('weights', '=', weights)])
+        if r.get('sha256') == sha256 and r['weights'] == weights and r.get('status') not in _AGAIN: return r
+    which = [('sha256', '=', sha256), ('weights', '=', weights), ('status', 'not in', _AGAIN)]
+    table = _read_part(self.out/f'part-{part:06}.parquet', filters=which)
     return {k: v for k, v in table.to_pylist()[-1].items() if v is not None}
 
 # %% ../nbs/12_archive.ipynb #00396e39

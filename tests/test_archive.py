@@ -608,3 +608,11 @@ def test_the_last_row_of_a_path_counts_after_a_stop(tmp_path):
     with ResultsFolder(out) as results: results.add(dict(path=row.path, bytes=-1, stamp='', status='gone', error='gone', weights='w'))   # killed before it tidied
     assert list(read_archive(out).status) == ['gone']
     assert list(measure_archive(clips, out, **fake(tmp_path)).status) == ['measured'] and len(pd.read_parquet(out)) == 1
+
+
+def test_a_copy_takes_after_the_one_that_was_measured(tmp_path):
+    "Of three copies the first lacks memory, the second is measured: the third is like the second"
+    clips = tmp_path/'clips'; clips.mkdir()
+    for name in ('a large', 'b', 'c'): np.save(clips/f'{name}.npy', np.full((4, 4, 4), 7, np.uint8))
+    out = measure_archive(clips, tmp_path/'r.parquet', **fake(tmp_path))
+    assert list(out.status) == ['lacking', 'measured', 'measured'] and out.same_as[2] == str(clips/'b.npy')
