@@ -33,7 +33,7 @@ from .evaluate import bootstrap
 from .phantom import draw_parameters, render
 from .train import (LVModel, SeedEpochs, dice, forward_dtype, load_model, _Autocast, _autocast,
                               _network_frames, _own_randomness, _read_tensors, _seed_all, _versions, _write_tensors)
-from .unet import UNet, count_parameters
+from .unet import UNet, count_parameters, _in_use, _keep_memory
 
 # %% ../nbs/08_time.ipynb #time0011
 def window_frames(
@@ -515,14 +515,14 @@ def predict(self:TimeModel,
     "Probability of LV cavity for each pixel of each frame of a clip"
     if 'r2plus1d' in self.config.arch:
         raise ValueError(f'arch {self.config.arch} measures EF and draws no outline: use `video_ef`')
-    x, state, out = self.normalised(frames), None, []
+    x, state, out, net = self.normalised(frames), None, [], _in_use(self.net)
     halo = 2*self.config.depth + 1 if self.config.arch == '2plus1d' else 0
     with torch.inference_mode(), _autocast(self.config.precision, self.device):
         for i in range(0, x.shape[1], batch_size):
             a = max(i - halo, 0)
             part = x[:, a:i + batch_size + halo]
-            if self.config.arch == 'convlstm': logits, state = self.net.follow(part, state)
-            else: logits = self.net(part)[:, i - a:i - a + batch_size]
+            if self.config.arch == 'convlstm': logits, state = net.follow(part, state)
+            else: logits = net(part)[:, i - a:i - a + batch_size]
             out.append(logits[0, :, 0].float().sigmoid().cpu().numpy())
     return np.concatenate(out) if out else np.zeros((0, *x.shape[-2:]), np.float32)
 
@@ -536,7 +536,7 @@ def live(self:TimeModel):
     def follow(frame):
         nonlocal state
         with torch.inference_mode(), _autocast(self.config.precision, self.device):
-            logits, state = self.net.follow(self.normalised(np.asarray(frame)[None]), state)
+            logits, state = _in_use(self.net).follow(self.normalised(np.asarray(frame)[None]), state)
         return logits[0, 0, 0].float().sigmoid().cpu().numpy()
     return follow
 
@@ -637,6 +637,7 @@ def time_learner(
 ) -> Learner: # network, loss, Adam, Dice
     "A fastai Learner for windows"
     device, video = getattr(dls, 'device', None) or 'cpu', 'r2plus1d' in config.arch
+    if torch.device(device).type == 'cpu': _keep_memory()
     cbs, dtype = [SeedEpochs(config.seed)], forward_dtype(config.precision, device)
     if dtype == torch.float16:
         from fastai.callback.fp16 import MixedPrecision
@@ -712,9 +713,9 @@ def video_ef(
     if es is not None and len(es):
         length = windows[0, -1] - windows[0, 0]
         windows = np.clip(np.asarray(es, int) - length//2, 0, n - 1 - length)[:, None] + windows[0]
-    x, said = model.normalised(resize_clip(replace(clip, sector=None), c.size).frames)[0], []
+    x, said, net = model.normalised(resize_clip(replace(clip, sector=None), c.size).frames)[0], [], _in_use(model.net)
     with torch.inference_mode(), _autocast(c.precision, model.device):
-        for w in windows: said.append(float(model.net(x[w][None]).float()))
+        for w in windows: said.append(float(net(x[w][None]).float()))
     return float(np.mean(said)), np.array(said)
 
 # %% ../nbs/08_time.ipynb #time0111

@@ -33,7 +33,8 @@ from fastai.optimizer import Adam
 
 # %% ../nbs/02_train.ipynb #53a26122
 from .data import frame_dls, read_frames, whole_file
-from .unet import LiteUNet, UNet, count_parameters, load_photo_weights, resnet_unet
+from .unet import (LiteUNet, UNet, count_parameters, load_photo_weights, resnet_unet,
+                             _in_use, _keep_memory)
 
 # %% ../nbs/02_train.ipynb #377246b4
 def _pair(pred, truth):
@@ -274,14 +275,14 @@ def predict_ends(self:LVModel,
     batch_size:int=32, # images a forward pass
 ) -> tuple: # float32 (N, 2, size, size), probability of cavity at ED and at ES; float32 (N,), probability of ES
     "How the cavity would lie in each frame at either end of the beat, and how sure it is ES; a network with one outline gives (N, 1, size, size) and 0."
-    s = self.config.size
+    s, net = self.config.size, _in_use(self.net)
     frames = _network_frames(frames, s)
     zooms, outlines, phases = self.config.zooms, [], []
     with torch.inference_mode(), _autocast(self.config.precision, self.device):
         for i in range(0, len(frames), batch_size):
             x = torch.tensor(frames[i:i + batch_size]).to(self.device)[:, None]
             seen = [((_zoomed(x / 255, z) - self.mean) / self.std).contiguous(memory_format=torch.channels_last) for z in zooms]
-            p, phase = zip(*[_outlines(self.net, v) for v in seen])
+            p, phase = zip(*[_outlines(net, v) for v in seen])
             mean = sum(_zoomed(v, 1 / z) for v, z in zip(p, zooms)) / len(zooms)
             outlines.append(_moved_in(mean, self.config.inward).cpu().numpy())
             phases.append((sum(phase) / len(zooms)).cpu().numpy())
@@ -406,6 +407,7 @@ def lv_learner(
         _seed_all(config.seed)
         net = make_net(config)
     device = getattr(dls, 'device', None) or 'cpu'
+    if torch.device(device).type == 'cpu': _keep_memory()
     dtype = forward_dtype(config.precision, device)
     cbs = [SeedEpochs(config.seed), *([TellPhase()] if config.arch == 'lite0' else [])]
     if dtype == torch.float16: cbs.append(MixedPrecision())

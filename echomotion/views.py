@@ -39,7 +39,7 @@ from .ef import _as_seen, _mirror_gain, _square_mm
 from .phantom import Scanner, draw_parameters, render, without_lv, _beat_frames, _scan_conversion
 from .real import LABELS, Camus, read_camus, write_camus
 from .train import dice, iou, load_model, _autocast, _read_tensors, _write_tensors
-from .unet import LiteUNet, conv_block, load_photo_weights
+from .unet import LiteUNet, conv_block, load_photo_weights, _in_use, _keep_memory
 
 # %% ../nbs/10_views.ipynb #va000110
 def plot_planes(
@@ -339,12 +339,12 @@ class ViewModel:
         batch_size:int=32, # pictures a forward pass
     ) -> tuple: # probabilities: of the labels (N, 4, size, size), of the kinds (N, kinds), of being mirrored (N,)
         "What each pixel shows, and what each picture shows"
-        out = []
+        out, net = [], _in_use(self.net)
         with torch.inference_mode(), _autocast('auto', 'cpu'):
             for i in range(0, len(frames), batch_size):
                 x = (torch.from_numpy(np.ascontiguousarray(frames[i:i + batch_size]))[:, None]/255 - self.mean)/self.std
                 x = x.contiguous(memory_format=torch.channels_last)
-                chambers, kinds, mirrored = (a.float() for a in self.net(x))
+                chambers, kinds, mirrored = (a.float() for a in net(x))
                 out.append((chambers.softmax(1).numpy(), kinds.softmax(1).numpy(), mirrored.sigmoid().numpy()))
         return tuple(np.concatenate(a) for a in zip(*out))
 
@@ -797,6 +797,7 @@ def fit_views(
     progress:bool=True, # show a bar
 ) -> tuple: # the `ViewModel`, and the loss of each batch
     "Train both answers of a `ViewNet` together (one cycle of Adam)"
+    _keep_memory()
     mean, std, net = float(pictures.mean()/255), float(pictures.std()/255), net.to(memory_format=torch.channels_last)
     rng, steps = torch.Generator().manual_seed(seed), len(pictures)//bs
     encoder = [p for m in (*(() if net.frozen else (net.stem, net.stages[0])), net.stages[1:]) for p in m.parameters()]
