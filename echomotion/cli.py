@@ -497,7 +497,7 @@ def run_evaluate(
     return 0
 
 # %% ../nbs/13_cli.ipynb #8f503d1f
-DEMO_PLAN  = dict(clips=[640, 48, 48], epochs=12)   # of `echomotion demo`
+DEMO_PLAN  = dict(clips=[480, 40, 40], epochs=7)   # of `echomotion demo`
 SMALL_PLAN = dict(clips=[40, 6, 6], epochs=8)       # with --small
 
 def _show_step(number, text): print(f'\n[{number}/5] {text}', flush=True)

@@ -1,6 +1,7 @@
 """Widgets in a real JupyterLab and in the classic notebook, and their twins on a page without a kernel, driven by a headless Chromium.
 
 Chromium comes from the system: `bash scripts/chromium.sh` installs it. Where it is missing, one line says so; in CI that is a failure."""
+import ast
 import html
 import json
 import os
@@ -26,13 +27,27 @@ def browser():
     with chromium() as b: yield b
 
 
+def cells_for(cells, wanted):
+    "The code cells that match `wanted`, with those before them that import, export or bind a name that these use"
+    kept, used = [], set()
+    for c in cells[::-1]:
+        source = ''.join(c['source'])
+        if c['cell_type'] != 'code' or not kept and not re.search(wanted, source, re.M): continue
+        tree = ast.parse(source)
+        names = lambda kind: {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, kind)}
+        binds = names(ast.Store) | {n.name for n in tree.body if hasattr(n, 'name')}
+        if re.search(rf'{wanted}|^#\| export|^(import|from) ', source, re.M) or binds & used:
+            kept.append(c)
+            used |= names(ast.Load)
+    return kept[::-1]
+
+
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     folder, home = tmp_path_factory.mktemp('notebooks'), tmp_path_factory.mktemp('home')
     shutil.copy(ROOT/'nbs'/'06_widgets.ipynb', folder)
-    lesson = json.loads((ROOT/'nbs'/'03_ef.ipynb').read_text(encoding='utf-8'))   # up to its last widget
-    last = max(i for i, c in enumerate(lesson['cells']) if re.search(r'^explorer = |^player = ', ''.join(c['source']), re.M))
-    (folder/'03_ef.ipynb').write_text(json.dumps({**lesson, 'cells': lesson['cells'][:last + 1]}))
+    lesson = json.loads((ROOT/'nbs'/'03_ef.ipynb').read_text(encoding='utf-8'))
+    (folder/'03_ef.ipynb').write_text(json.dumps({**lesson, 'cells': cells_for(lesson['cells'], r'^explorer = |^player = ')}))
     shutil.copytree(ROOT/'nbs'/'images', folder/'images')
     with jupyter_lab(folder, home) as server: yield server
 
