@@ -935,7 +935,7 @@ def _bench_frames(folder, config, repeats):
 def bench_training(
     folder:Path,    # where clips and frames are written
     seconds=6.,     # time for each side
-    repeats=8       # how often each of 16 images is listed
+    repeats=32      # how often each of 16 images is listed
 ) -> dict:          # images a second: 'training from disk' (`frame_dls`), 'training from shards', 'training in memory'
     "The training loop through `frame_dls` and `shard_dls`, beside the same loop over batches that lie in memory"
     import torch

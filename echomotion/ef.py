@@ -396,6 +396,13 @@ def load_shapes() -> dict: # as `learn_shapes` gives them
     kept = load_file(Path(echomotion.__file__).parent/'weights'/'shapes.safetensors')
     return {k: v.astype(np.float32) for k, v in kept.items()}
 
+# %% ../nbs/03_ef.ipynb #blas0003
+@lru_cache
+def _blas():
+    "A handle on NumPy's threads: after small work they wait in a busy loop, and take the core from the network's"
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController()
+
 # %% ../nbs/03_ef.ipynb #shapec05
 def fit_shape(p:np.ndarray, # (N, S, S) probabilities of cavity, frames of one recording
               home:np.ndarray, # (S, S) its mean cavity
@@ -407,11 +414,12 @@ def fit_shape(p:np.ndarray, # (N, S, S) probabilities of cavity, frames of one r
     modes, seen = s['modes'], np.stack([_to_frame(q, frame).ravel() for q in p])
     pairs = (modes[:, None]*modes[None]).reshape(-1, modes.shape[1])
     b, stiff = np.zeros((len(p), len(modes)), np.float32), prior/s['spread']**2
-    for _ in range(steps):
-        q = 1/(1 + np.exp(-slope*(s['mean'] + b @ modes)))
-        pull = slope*(seen - q) @ modes.T - stiff*b
-        bends = (slope**2*q*(1 - q) @ pairs.T).reshape(len(p), len(modes), -1) + np.diag(stiff)
-        b = b + np.clip(np.linalg.solve(bends, pull[..., None])[..., 0], -60, 60)
+    with _blas().limit(limits=1, user_api='blas'):
+        for _ in range(steps):
+            q = 1/(1 + np.exp(-slope*(s['mean'] + b @ modes)))
+            pull = slope*(seen - q) @ modes.T - stiff*b
+            bends = (slope**2*q*(1 - q) @ pairs.T).reshape(len(p), len(modes), -1) + np.diag(stiff)
+            b = b + np.clip(np.linalg.solve(bends, pull[..., None])[..., 0], -60, 60)
     logits = [_from_frame(slope*(s['mean'] + row @ modes).reshape(_GRID, _GRID), frame, p.shape[1]) for row in b]
     return np.stack(logits), np.sqrt(((b/s['spread'])**2).sum(1))
 

@@ -546,19 +546,22 @@ def _volumes(self:LiveEF, masks, angles):
 
 # %% ../nbs/09_live.ipynb #live0059i
 class _Kept:
-    "What is kept of a measured beat, so that it can be mixed anew: its end-diastole and end-systole"
+    "What is kept of a measured beat, so that it can be mixed anew: three frames at end-diastole, three at end-systole"
     def __init__(self, times, ends, angles, sizes):
-        self.times, self.ends, self.angles, self.sizes = times, ends, angles, sizes   # sizes: ((areas), (volumes))
-        self.before = None   # areas and volumes of the two outlines alone, as they were mixed at first
+        self.times, self.ends, self.angles, self.sizes = times, ends, angles, sizes   # (6,), (6, ...), (6,), (2, 6)
+        self.before = None   # areas and volumes (2, 6) of these outlines alone, as they were mixed at first
 
 # %% ../nbs/09_live.ipynb #live0059j
 @patch
 def _sizes(self:LiveEF, kept, phase, home):
-    "Areas and volumes (2, 2) of a beat's end-diastole and end-systole, mixed by these phases"
-    p, _ = _shaped(at_phase(kept.ends, phase), home)
-    masks = clean_masks(p > .5, 1)
-    return np.array([[m.sum() if m.any() else np.nan for m in masks],
-                     [self._measured_volume(m, a) if m.any() else np.nan for m, a in zip(masks, kept.angles)]])
+    "Areas and volumes (2, 6) of what is kept of a beat, mixed by these phases: given at last, after two steps of work"
+    sizes = np.full((2, 6), np.nan)
+    for part in (slice(0, 3), slice(3, 6)):
+        yield
+        p, _ = _shaped(at_phase(kept.ends[part], phase[part]), home)
+        for i, mask in enumerate(clean_masks(p > .5, 1), part.start):
+            if mask.any(): sizes[:, i] = mask.sum(), self._measured_volume(mask, kept.angles[i])
+    return sizes
 
 # %% ../nbs/09_live.ipynb #live0059k
 @patch
@@ -568,8 +571,10 @@ def _revised(self:LiveEF, run, phase, home):
     for i, b in enumerate(self.done):
         kept = self.kept.get(b.start)
         if kept is None or kept.times[0] < times[0]: continue
-        yield
-        sizes = kept.sizes*self._sizes(kept, phase[np.searchsorted(times, kept.times)], home)/kept.before
+        now = yield from self._sizes(kept, phase[np.searchsorted(times, kept.times)], home)
+        sizes = kept.sizes*now/kept.before
+        if not np.isfinite(sizes).all(): continue
+        sizes = sizes[:, [np.argmax(sizes[0, :3]), 3 + np.argmin(sizes[0, 3:])]]   # the ends may have moved
         area_ef, ef = ejection_fraction(*sizes.T)
         if ef > 0: self.done[i] = replace(b, edv=sizes[1, 0], esv=sizes[1, 1], ef=float(ef), area_ef=float(area_ef))
 
@@ -577,7 +582,7 @@ def _revised(self:LiveEF, run, phase, home):
 @patch
 def _measured(self:LiveEF, shown, fps, x, ed, es, end):
     "Measure a beat from both outlines of its frames: given at last, after steps of work"
-    run, near, look = self.run[:-1], max(6, round(.15*fps)), round(.1*fps)
+    run, near, look, step = self.run[:-1], max(6, round(.15*fps)), round(.1*fps), max(1, round(.02*fps))
     at = [run[shown[i]].t for i in (ed, es, end)]
     if run[shown[ed]].ends is None: return None   # too long ago
     a, b = shown[max(0, ed - near)], shown[min(len(shown) - 1, end + near)] + 1
@@ -594,9 +599,10 @@ def _measured(self:LiveEF, shown, fps, x, ed, es, end):
     near = [np.flatnonzero(np.abs(piece + a - shown[i]) <= look) for i in (ed, es)]
     two = [near[0][np.argmax(x[near[0]])], near[1][np.argmin(x[near[1]])]]
     yield from self._revised(run, phase, home)
-    k = piece[two]
-    kept = _Kept([run[a + i].t for i in k], calm[k], angles[k], np.array([x[two], v[two]]))
-    kept.before = self._sizes(kept, phase[a + k], home)
+    six = np.clip(np.add.outer(two, [-step, 0, step]).ravel(), 0, len(x) - 1)
+    k = piece[six]
+    kept = _Kept([run[a + i].t for i in k], calm[k], angles[k], np.array([x[six], v[six]]))
+    kept.before = yield from self._sizes(kept, phase[a + k], home)
     return self._counted(at, *v[two], ejection_fraction(*x[two]), fps, kept)
 
 # %% ../nbs/09_live.ipynb #live0059g
@@ -1314,6 +1320,7 @@ class OnnxModel:
         self.path, options = Path(path), onnxruntime.SessionOptions()
         if not self.path.is_file(): raise FileNotFoundError(f'{path}: no such file: echomotion export writes one')
         options.intra_op_num_threads, options.log_severity_level = threads or torch.get_num_threads(), 3
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')   # who waits leaves the core to others
         try: self.session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
         except Exception as e:
             raise ValueError(f'{path}: not a network that ONNX Runtime can read: export it anew') from e

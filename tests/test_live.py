@@ -13,6 +13,7 @@ import time
 import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -99,7 +100,7 @@ def test_live_and_offline_agree_on_phantoms(network):
     for seed in range(62_000_000, 62_000_000 + (HEARTS or 2)):
         drawn, _, scanner = draw_parameters(seed, 'typical')
         off.append(apart(phantom_clip(seed, size=SIZE, n_frames=int(3.3*60/drawn.heart_rate*scanner.fps)).clip, network))
-    agree(off, .9, .9)   # some clips are so hard that the two find other beats; of 97 hearts 92 are within a point
+    agree(off, .95)   # some clips are so hard that the two find other beats; of 97 hearts 93 are within a point
 
 
 def test_the_phase_of_the_whole_beat_is_used():
@@ -413,6 +414,23 @@ def test_earlier_beats_are_corrected():
     last = [r for r in results if r.revised][-1].revised
     again = next(b for b in last if b.start == first.start)
     assert again.ef != first.ef and len(last) >= 3
+
+
+def test_a_corrected_beat_seeks_its_ends_again(monkeypatch):
+    "With other phases another frame can be the largest, or the smallest: its volume counts"
+    live = LiveEF(BothEnds())
+    live.done.append(live_module.LiveBeat(0., .3, .8, 100., 50., 50., 50.))
+    kept = live_module._Kept(np.arange(6)/40, None, None, np.array([[10., 10, 10, 5, 5, 5], [90, 100, 90, 60, 50, 60]]))
+    kept.before, live.kept = np.ones((2, 6)), {0.: kept}
+    now = np.array([[1, 1, 1.2, .8, 1, 1], [1, 1, 1.2, .8, 1, 1]])
+    def sizes(self, kept, phase, home): yield; return now
+    monkeypatch.setattr(LiveEF, '_sizes', sizes)
+    moments = [SimpleNamespace(t=t) for t in kept.times]
+    list(live._revised(moments, np.zeros(6), None))
+    assert (live.done[0].edv, live.done[0].esv) == pytest.approx((108, 48)) and live.done[0].ef == pytest.approx(100*(1 - 48/108))
+    now[0, 3] = np.nan   # an outline that is gone corrects nothing
+    list(live._revised(moments, np.zeros(6), None))
+    assert live.done[0].edv == pytest.approx(108)
 
 
 def test_a_source_that_gives_nothing_leaves_nothing(tmp_path):
