@@ -477,16 +477,19 @@ def local_cluster(
     import logging
     _need('distributed')
     import dask
-    from distributed import LocalCluster
+    from distributed import LocalCluster, Nanny
     _start_quickly()
     sure = {'distributed.scheduler.allowed-failures': 0,      # a death is told at once: we count them
             'distributed.scheduler.worker-saturation': 1.,    # one task a worker: who dies has one suspect
             'distributed.comm.timeouts.connect': '30s',
             'distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_': None}   # it halves the speed of networks
+    class Sure(Nanny):   # also one that takes the place of a worker that was away for too long
+        def __init__(self, *args, **kw):
+            with dask.config.set(sure): super().__init__(*args, **kw)
     own = dict(os.environ)
     with dask.config.set(sure):
         cluster = LocalCluster(n_workers=workers or len(_cores()), threads_per_worker=1, host='127.0.0.1',
-                               silence_logs=logging.CRITICAL, memory_limit=memory,
+                               silence_logs=logging.CRITICAL, memory_limit=memory, worker_class=Sure,
                                dashboard_address=f'127.0.0.1:{8787 if dashboard else 0}',
                                scheduler_kwargs=dict(dashboard=dashboard))
     # Dask leaves OMP_NUM_THREADS=1 behind for whatever is started next, now and whenever it replaces a worker

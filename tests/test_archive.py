@@ -374,6 +374,9 @@ def test_workers_compute_as_fast_as_a_plain_loop(cluster):
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=60)   # a test before this one may have lost one, and it is on its way
         assert set(client.run(os.getenv, 'MALLOC_TRIM_THRESHOLD_').values()) == {None}
+    async def another(): return spec['cls'](cluster.scheduler_address, **spec['options'])   # as Dask does for one that is lost
+    spec = next(iter(cluster.worker_spec.values()))
+    assert 'MALLOC_TRIM_THRESHOLD_' not in cluster.sync(another).env
 
 
 def test_memory_is_flat(cluster):
