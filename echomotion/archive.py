@@ -684,14 +684,18 @@ def died(self:_Run, clip, stage, deaths, alone):
 class _SchedulerLost(Exception): pass
 
 # %% ../nbs/12_archive.ipynb #c9c7eb6cp1
-def _outcome(future, path):
+def _rows_of(client, futures):
+    "Key -> row of the tasks that have one: all are fetched at once, as each way to a worker and back takes its time"
+    ended = [f for f in futures if f.status == 'finished']
+    try: return dict(zip([f.key for f in ended], client.gather(ended)))
+    except BaseException as e:   # the rows were on their way when the connection broke
+        if isinstance(e, (KeyboardInterrupt, GeneratorExit)): raise
+        raise _SchedulerLost from e
+
+def _outcome(future, row, path):
     "How a task ended: its row, or how many workers died with it"
     from distributed.scheduler import KilledWorker
-    if future.status == 'finished':
-        try: return future.result(), 0
-        except BaseException as e:   # the row was on its way when the connection broke
-            if isinstance(e, (KeyboardInterrupt, GeneratorExit)): raise
-            raise _SchedulerLost from e
+    if row is not None: return row, 0
     if future.status != 'error': raise _SchedulerLost
     error = future.exception()
     if isinstance(error, KilledWorker): return None, error.allowed_failures + 1
@@ -709,7 +713,9 @@ def fly(self:_Run, client, plugin, alone=False):
     def room():
         nonlocal asked, threads
         if not alone and time.time() > asked + 2: asked, threads = time.time(), max(1, sum(client.nthreads().values()))
-        return (1 if alone else 2*threads + 2) - len(self.flying)
+        if alone: return 1 - len(self.flying)
+        free = 16*threads - len(self.flying)
+        return free if free >= 8*threads else 0   # many at a time: what is sent has its price, however small
     def send():
         nonlocal n
         batch = []
@@ -723,9 +729,11 @@ def fly(self:_Run, client, plugin, alone=False):
         futures.update(client.map(_task, *zip(*[(clip[0], stage, plugin) for clip, stage in batch]), key=keys))
     send()
     while self.flying:
-        for future in next(futures.batches()):
+        batch = next(futures.batches())
+        rows = _rows_of(client, batch)
+        for future in batch:
             clip, stage = self.flying[future.key]
-            row, deaths = _outcome(future, clip[0])   # until this is known the clip counts as under way
+            row, deaths = _outcome(future, rows.get(future.key), clip[0])   # until this is known the clip counts as under way
             del self.flying[future.key]
             if deaths: yield from self.died(clip, stage, deaths, alone)
             else: yield from self.done(clip, stage, row)
@@ -862,18 +870,22 @@ def plot_task_stream(
 def engine_cost(
     cluster, # of Dask, such as `local_cluster` makes
     n:int=500, # clips, empty ones
-) -> dict: # 'seconds' a clip, 'scheduler_mb' and 'worker_mb': by how much the memory grows over n clips
-    "What it costs to send a clip to a worker and to get a row back"
+) -> dict: # 'seconds' a clip, and 'once' a run; 'scheduler_mb' and 'worker_mb': by how much the memory grows over n clips
+    "What it costs to send a clip to a worker and to get a row back; what a run costs before its first clip is told apart"
+    few = max(1, n//5)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder)/f'{i:06}.npy' for i in range(n + n//4)]
+        paths = [Path(folder)/f'{i:06}.npy' for i in range(n + 2*few)]
         for i, p in enumerate(paths): p.write_bytes(b'x'*(i + 1))   # no two of a size: none is read twice
         def run(name, paths):
+            start = time.perf_counter()
             measure_archive(paths, Path(folder)/name, scheduler=cluster, progress=False, measure=_nothing, weights='w')
-        run('warm', paths[n:])
-        before, start = _memory(cluster), time.perf_counter()
-        run('out', paths[:n])
-        seconds, after = (time.perf_counter() - start)/n, _memory(cluster)
-    return dict(seconds=seconds, scheduler_mb=after[0] - before[0], worker_mb=after[1] - before[1])
+            return time.perf_counter() - start
+        run('warm', paths[n + few:])
+        short, before = run('few', paths[n:n + few]), _memory(cluster)
+        long, after = run('out', paths[:n]), _memory(cluster)
+    seconds = (long - short)/(n - few)   # two runs and a line through them
+    return dict(seconds=seconds, once=short - few*seconds,
+                scheduler_mb=after[0] - before[0], worker_mb=after[1] - before[1])
 
 # %% ../nbs/12_archive.ipynb #81cb21f1
 def _nothing(path): return {}
