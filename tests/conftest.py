@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ from exports import ROOT
 
 RUN = 'test_notebook_runs'
 others_done = Event()
+seconds = {}   # notebook -> how long it ran
 
 
 def pytest_collection_modifyitems(items):
@@ -27,8 +29,15 @@ def pytest_runtest_setup(item):
 def run_notebook(path):
     "nbdev_test of one; ECHOMOTION_FLAGS='slow cuda' runs the cells marked so as well"
     command = [Path(sys.executable).parent/'nbdev_test', '--path', path, '--n_workers', '0', '--flags', os.environ.get('ECHOMOTION_FLAGS', '')]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, 'MPLBACKEND': 'agg'}, text=True, errors='replace',
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, 'MPLBACKEND': 'agg'}, text=True, errors='replace',
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    seconds[path.stem] = time.monotonic() - start
+    return done
+
+
+def pytest_terminal_summary(terminalreporter):
+    if seconds: terminalreporter.write_line('notebooks, seconds: ' + ', '.join(f'{k} {v:.0f}' for k, v in sorted(seconds.items())))
 
 
 @pytest.fixture(scope='session', autouse=True)

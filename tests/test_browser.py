@@ -126,7 +126,9 @@ def test_clip_player_by_keyboard_mouse_and_buttons(course):
     page.locator('.em-player button:has-text("outline")').first.click()
     page.locator('.em-player .widget-play button').first.click()
     frames = {differs(page, picture, was, 'play', settle=False)}
-    for _ in range(20): frames.add(picture()); page.wait_for_timeout(100)
+    for _ in range(100):   # a busy machine takes its time
+        frames.add(picture()); page.wait_for_timeout(100)
+        if len(frames) > 3: break
     page.locator('.em-player .widget-play button').first.click()
     assert len(frames) > 3, 'play steps through the clip'
 
