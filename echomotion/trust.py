@@ -53,6 +53,26 @@ def learn_places(
         rest = np.log(np.abs(rest - constant - z@w) + .5)   # half a point: no clip is perfect
     return dict(tables, usual=usual)
 
+# %% ../nbs/11_trust.ipynb #followcentre
+def _left_over(table, c):
+    "Of each clip: what its true EF lies above the centre, points; its unit of width; its EF as the evidence counts it"
+    centre, width = np.array([_place_and_width(row, c) for row in table.to_dict('records')]).T
+    mean, sd, low, high = c.usual.get('ef', (0., 1., 0., 0.))
+    return table.ef_true.to_numpy(float) - centre, width, (np.clip(table.ef.to_numpy(float), low, high) - mean)/sd
+
+def _centre_of(z, rest, penalty=30.):
+    "Constant and slope of what is left over along EF, held back as by so many clips that say nothing"
+    w, constant = _ridge(z[:, None] - z.mean(), rest, penalty)
+    return constant - float(w[0]*z.mean()), float(w[0])
+
+def _crossed(z, rest, parts=10):
+    "What is left over in each clip when the others move the centre"
+    out, part = np.zeros(len(rest)), np.arange(len(rest)) % parts
+    for p in range(parts):
+        constant, slope = _centre_of(z[part != p], rest[part != p])
+        out[part == p] = (rest - constant - slope*z)[part == p]
+    return out
+
 # %% ../nbs/11_trust.ipynb #d3af1551
 def calibration_from(
     table:pd.DataFrame, # a row a clip, none of them among those of `learn_places`: ef_true and the evidence
@@ -60,11 +80,15 @@ def calibration_from(
     weights:str, # `weights_stamp` of the network
     about:str='', # which clips these are, in words
     apical:dict=None, # of `learn_apical`; None: nothing is refused
+    follow:bool=False, # move the centre to where these clips lie; their own errors are cross-fitted then
 ) -> Calibration: # for `clip_ef` and `ef_interval`
     "Errors of labelled clips, each in its own unit"
     c = Calibration(np.zeros(0), weights=weights, about=about, apical=apical or {}, **places)
-    spots = [_place_and_width(row, c) for row in table.to_dict('records')]
-    return replace(c, scores=np.sort([(t - centre)/width for t, (centre, width) in zip(table.ef_true, spots)]))
+    rest, width, z = _left_over(table, c)
+    if not follow: return replace(c, scores=np.sort(rest/width))
+    constant, slope = _centre_of(z, rest)
+    centre = {**c.centre, 'constant': c.centre['constant'] + constant, 'ef': c.centre.get('ef', 0.) + slope}
+    return replace(c, scores=np.sort(_crossed(z, rest)/width), centre={k: centre[k] for k in c.centre})
 
 def intervals_of(
     table:pd.DataFrame, # a row a clip with the evidence
@@ -112,21 +136,21 @@ def repeated_coverage(
     level:float=.9, # of the intervals
     repeats:int=200, # random halves
     seed:int=0, # of the halves
+    follow:bool=False, # let the half that calibrates move the centre, as `calibrate` does
 ) -> pd.DataFrame: # a row a subgroup: clips, coverage (share), low and high (95% of the repeats), width (points)
     "Calibrate on a random half, check on the other, many times"
-    rng, rows = np.random.default_rng(seed), table.to_dict('records')
-    blank = Calibration(np.zeros(0), weights='', **places)
-    centre, width = np.array([_place_and_width(r, blank) for r in rows]).T
-    score, n = (table.ef_true.to_numpy() - centre)/width, len(table)//2
+    rng, n = np.random.default_rng(seed), len(table)//2
+    rest, width, z = _left_over(table, Calibration(np.zeros(0), weights='', **places))
     if n < needed_clips(level):
         raise ValueError(f'{len(table)} clips: half of them calibrate, and level {level:g} needs {needed_clips(level)}')
-    k, hit, wide = int((n + 1)*(1 - level)/2 + 1e-9), np.full((repeats, len(table)),
-                                                              np.nan), np.full((repeats, len(table)), np.nan)
+    truth, k, (hit, wide) = table.ef_true.to_numpy(), int((n + 1)*(1 - level)/2 + 1e-9), np.full((2, repeats, len(table)), np.nan)
     for i in range(repeats):
-        order = rng.permutation(len(table)); cal, rest = np.sort(score[order[:n]]), order[n:]
-        hit[i, rest] = (score[rest] >= cal[k - 1]) & (score[rest] <= cal[n - k])
-        ends = np.clip(centre[rest, None] + width[rest, None]*cal[[k - 1, n - k]], 0, 100)
-        wide[i, rest] = ends[:, 1] - ends[:, 0]
+        half, new = np.split(rng.permutation(len(table)), [n])
+        constant, slope = _centre_of(z[half], rest[half]) if follow else (0., 0.)
+        scores = np.sort((_crossed(z[half], rest[half]) if follow else rest[half])/width[half])
+        ends = scores[[k - 1, n - k]]*width[new, None] - (rest[new] - constant - slope*z[new])[:, None]   # from the truth
+        hit[i, new] = (ends[:, 0] <= 0) & (ends[:, 1] >= 0)
+        wide[i, new] = np.ptp(np.clip(truth[new, None] + ends, 0, 100), 1)
     return pd.DataFrame([_coverage_row(name, subgroup(table, name), hit, wide) for name in SUBGROUPS
                          if subgroup(table, name).sum() >= 5])
 
@@ -183,7 +207,7 @@ def calibrate(
     if places is None: places = {k: getattr(own, k) for k in ('centre', 'width',
                                                               'usual')} if own else learn_places(table, ())
     return calibration_from(table, places, stamp, f'{len(table)} recordings of {Path(folder).name}',
-                            own.apical if own and own.weights == stamp else {})
+                            own.apical if own and own.weights == stamp else {}, follow=True)
 
 # %% ../nbs/11_trust.ipynb #b44a470e
 def _enough(n, need, level, folder, split, more=''):

@@ -158,9 +158,9 @@ def refusals(records, hearts, decoys, apical):
 def coverage(records, table, places, level=.9):
     "Random halves of phantoms and of real hearts; a set that is too small is left out"
     rows, unseen = [], table[table.part != 'learn']
-    def add(name, t, places, every=True):
+    def add(name, t, places, every=True, follow=False):
         if len(t)//2 < needed_clips(level): return print(f'{name}: {len(t)} clips are too few')
-        found = repeated_coverage(t, places, level)
+        found = repeated_coverage(t, places, level, follow=follow)
         rows.append((found if every else found[found.subgroup == 'all']).assign(set=name))
     add('phantoms, typical and hard', unseen, places)
     for kind in KINDS: add(f'phantoms, {kind}, calibrated on their own', unseen[unseen.kind == kind], places, False)
@@ -168,7 +168,8 @@ def coverage(records, table, places, level=.9):
     real = records.rows('camus')
     if len(real):
         real = real[(real.why == '') & real.ef_true.notna()].copy()
-        add('CAMUS, calibrated on half of them', real, places)
+        add('CAMUS, calibrated on half of them', real, places, follow=True)
+        add('CAMUS, the centre left where phantoms put it', real, places)
         add('CAMUS, one width for all', real, learn_places(table[table.part == 'learn'], ()), False)
         ends = intervals_of(real, calibration_from(unseen, places, ''), level)
         c = interval_coverage(real.ef_true, *ends.T)

@@ -51,6 +51,17 @@ def test_width_follows_the_evidence_and_the_centre_the_bias():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
+def test_a_centre_that_follows_undoes_what_the_network_exaggerates():
+    places = learn_places(made_up(300, 1))
+    others = made_up(400, 2); middle = others.ef.mean()
+    others = others.assign(ef=middle + 1.8*(others.ef - middle))   # finds low EFs too low, high ones too high
+    as_it_was, moved = (repeated_coverage(others, places, .9, 60, follow=f).iloc[0] for f in (False, True))
+    assert abs(moved.coverage - .9) < .03 and moved.width < .85*as_it_was.width, (as_it_was.width, moved.width)
+    c = calibration_from(others, places, 'x', follow=True)
+    new = made_up(400, 3); new = new.assign(ef=middle + 1.8*(new.ef - middle))
+    assert abs(interval_coverage(new.ef_true, *intervals_of(new, c).T)['coverage'] - .9) < .05
+
+
 def test_shifted_patients_are_not_covered():
     "The premise can fail: the test would pass by mistake if the coverage did not look at the errors"
     c = calibration_from(made_up(300, 1), learn_places(made_up(200, 2), ()), 'x')
