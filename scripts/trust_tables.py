@@ -24,10 +24,10 @@ from echomotion.evaluate import interval_coverage
 from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
 from echomotion.real import outlined_clips, _ef_of
 from echomotion.train import dice, load_model
-from echomotion.trust import (FAULTS, beat_shape_ef, calibration_error, calibration_from, check_tracings,
+from echomotion.trust import (FAULTS, SUBGROUPS, beat_shape_ef, calibration_error, calibration_from, check_tracings,
                               doubt_lift, dropout_probabilities, ef_spread, generalised_cross_entropy, intervals_of, learn_apical,
                               learn_places, reliability, repeated_coverage, risk_area, risk_coverage, sampled_curve, soft_labels,
-                              spoil_tracings, _at_size, _place_and_width)
+                              spoil_tracings, subgroup, _at_size, _place_and_width)
 from echomotion.unet import UNet
 from echomotion.views import view_verdict
 from echomotion.views import DECOYS, decoy_clip
@@ -118,6 +118,7 @@ def evidence_table(records):
     "The rows of the phantoms that got an EF, as they travel with the package"
     t = records.rows(*KINDS)
     t = t[(t.why == '') & t.ef.notna()].copy()
+    t[list(EVIDENCE)] = t[list(EVIDENCE)].astype(float)   # of what got no EF `doubts` were words
     t['index'] = t.name.astype(int)
     t = t.sort_values('index')
     t['part'] = [PARTS[i//2 % 3] for i in t['index']]
@@ -155,6 +156,12 @@ def refusals(records, hearts, decoys, apical):
     return pd.DataFrame(rows)
 
 
+def shipped_places(table):
+    "What the package's calibration is made from: hard pictures alone, as a real heart is more like these than like a typical one"
+    hard = table[table.kind == 'hard']
+    return learn_places(hard[hard.part == 'learn']), hard[hard.part != 'learn']
+
+
 def coverage(records, table, places, level=.9):
     "Random halves of phantoms and of real hearts; a set that is too small is left out"
     rows, unseen = [], table[table.part != 'learn']
@@ -168,13 +175,22 @@ def coverage(records, table, places, level=.9):
     real = records.rows('camus')
     if len(real):
         real = real[(real.why == '') & real.ef_true.notna()].copy()
-        add('CAMUS, calibrated on half of them', real, places, follow=True)
-        add('CAMUS, the centre left where phantoms put it', real, places)
+        shipped, hard = shipped_places(table)
+        add('CAMUS, calibrated on half of them', real, shipped, follow=True)
+        add('CAMUS, the centre left where phantoms put it', real, shipped)
         add('CAMUS, one width for all', real, learn_places(table[table.part == 'learn'], ()), False)
-        ends = intervals_of(real, calibration_from(unseen, places, ''), level)
-        c = interval_coverage(real.ef_true, *ends.T)
-        rows.append(pd.DataFrame([dict(subgroup='all', clips=c['n'], set='CAMUS, calibrated on phantoms', **{k: c[k] for k in ('coverage', 'low', 'high', 'width')})]))
+        for name, c in (('CAMUS, calibrated on hard phantoms: as the package comes', calibration_from(hard, shipped, '')),
+                        ('CAMUS, calibrated on all phantoms', calibration_from(unseen, places, ''))):
+            for group in SUBGROUPS:
+                of = real[subgroup(real, group)]
+                if len(of) >= 5: rows.append(pd.DataFrame([_covered(name, group, of, c, level)]))
     return pd.concat(rows)[['set', 'subgroup', 'clips', 'coverage', 'low', 'high', 'width']]
+
+
+def _covered(name, group, of, calibration, level):
+    "The row of a set that had no say in the calibration"
+    c = interval_coverage(of.ef_true, *intervals_of(of, calibration, level).T)
+    return dict(set=name, subgroup=group, clips=c['n'], **{k: c[k] for k in ('coverage', 'low', 'high', 'width')})
 
 
 def members(model, n=3, steps=40, seed=7):
@@ -372,8 +388,8 @@ def main():
         if a.real: measure_real(records, a.real, a.decoys)
     table = evidence_table(records); places = learn_places(table[table.part == 'learn'])
     hearts, decoys, apical = apical_of(records, table)
-    rest = table[table.part != 'learn']
-    calibration_from(rest, places, weights_stamp(model), f'{len(rest)} simulated hearts, typical and hard', apical).save(OUT/'quick_calibration.json')
+    shipped, rest = shipped_places(table)
+    calibration_from(rest, shipped, weights_stamp(model), f'{len(rest)} simulated hearts, hard pictures', apical).save(OUT/'quick_calibration.json')
     if wanted('evidence'): write('evidence', table.drop(columns=['doubts_said', 'path']))
     if wanted('coverage'): write('coverage', coverage(records, table, places))
     if wanted('refusals'): write('refusals', refusals(records, hearts, decoys, apical))
