@@ -259,6 +259,33 @@ def blur(n=60):
     return pd.DataFrame(rows)
 
 
+def spoilt_recordings(p, seed):
+    "A recording as it is, cut to less than a beat at any place, and mirrored: what two of the doubts are said for"
+    rng, n, sector = np.random.default_rng(seed), len(p.clip), p.clip.sector
+    k = int(np.clip(rng.uniform(.3, 1.)*p.clip.fps*60/p.heart.heart_rate, 8, n))
+    first = rng.integers(0, n - k + 1)
+    yield 'whole', p.clip
+    yield 'cut', replace(p.clip, frames=p.clip.frames[first:first + k])
+    yield 'mirrored', replace(p.clip, frames=p.clip.frames[..., ::-1].copy(), sector=None if sector is None else sector[:, ::-1].copy())
+
+
+def insurance(cache, model, n=60):
+    "Lift of every doubt where half of the recordings are cut short, and where half are mirrored"
+    folder, rows = Path(cache)/weights_stamp(model)/'insurance', []
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in show_progress(range(n), comment='cut and mirrored'):
+        path = folder/f'{i}.json'
+        if not path.exists():
+            p = phantom_clip(SEED + 20_000 + i, difficulty=KINDS[i % 2], n_frames=26, ranges=dict(fps=(20, 30)))
+            found = [(kind, clip_ef(clip, model, calibration=False)) for kind, clip in spoilt_recordings(p, i)]
+            with whole_file(path) as f: Path(f).write_text(json.dumps([dict(kind=kind, miss=abs(r.ef - p.ef), said='; '.join(r.doubts)) for kind, r in found]))
+        rows += json.loads(path.read_text())
+    t = pd.DataFrame(rows)
+    t = t[t.miss.notna()]
+    lifts = lambda kind: doubt_lift(t.said[t.kind.isin(['whole', kind])], t.miss[t.kind.isin(['whole', kind])]).assign(half=kind)
+    return pd.concat([lifts('cut'), lifts('mirrored')])[['half', 'doubt', 'clips', 'error_with', 'error_without', 'lift', 'low', 'high']]
+
+
 def check(cache, model, n=200, share=.05, rounds=10):
     "A row a fault: how many of the planted tracings lie in the first `share` of the list, over some plantings"
     data = write_phantom_dataset(Path(cache)/f'traced{n}', dict(TRAIN=n), n_frames=16, seed=SEED//10**6, workers=1)
@@ -378,7 +405,7 @@ def main():
     parser.add_argument('--labels', type=int, default=3, help='seeds of the trainings with wrong labels; 0: leave that table')
     parser.add_argument('--steps', type=int, default=300, help='of those trainings')
     parser.add_argument('--tables', action='store_true', help='measure nothing new')
-    parser.add_argument('--only', nargs='+', help='some of: evidence coverage risk refusals doubts blur check labels')
+    parser.add_argument('--only', nargs='+', help='some of: evidence coverage risk refusals doubts insurance blur check labels')
     a = parser.parse_args()
     warnings.filterwarnings('ignore')
     model = load_model(); records = Records(a.cache, model)
@@ -394,6 +421,7 @@ def main():
     if wanted('coverage'): write('coverage', coverage(records, table, places))
     if wanted('refusals'): write('refusals', refusals(records, hearts, decoys, apical))
     if wanted('doubts'): write('doubts', doubt_lift(table.doubts_said, (table.ef - table.ef_true).abs()))
+    if wanted('insurance'): write('insurance', insurance(a.cache, model))
     if wanted('blur'): write('blur', blur())
     if wanted('risk'):
         spared, honest = risk(table, places, model, a.most, a.members)
