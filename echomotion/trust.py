@@ -87,8 +87,8 @@ def calibration_from(
     rest, width, z = _left_over(table, c)
     if not follow: return replace(c, scores=np.sort(rest/width))
     constant, slope = _centre_of(z, rest)
-    centre = {**c.centre, 'constant': c.centre['constant'] + constant, 'ef': c.centre.get('ef', 0.) + slope}
-    return replace(c, scores=np.sort(_crossed(z, rest)/width), centre={k: centre[k] for k in c.centre})
+    centre = {k: v + dict(constant=constant, ef=slope).get(k, 0.) for k, v in c.centre.items()}
+    return replace(c, scores=np.sort(_crossed(z, rest)/width), centre=centre)
 
 def intervals_of(
     table:pd.DataFrame, # a row a clip with the evidence
@@ -100,7 +100,7 @@ def intervals_of(
 
 # %% ../nbs/11_trust.ipynb #be226a5f
 def trust_table(
-    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'labels', 'check'
+    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'insurance', 'labels', 'check'
 ) -> pd.DataFrame: # as it was measured with the weights of the package
     "What was measured once, beside the weights"
     import echomotion
