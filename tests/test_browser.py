@@ -203,9 +203,9 @@ def test_every_knob_of_the_phantom(course):
 
 @pytest.mark.parametrize('box', ['.em-player', '.em-explorer', '.em-tracing', '.em-knobs'])
 def test_from_key_to_picture(course, box):
-    "Time from a key on the slider to the new picture on the screen: page, server, kernel and back. The least of a few medians, and more time where other work takes the cores"
+    "Time from a key on the slider to the new picture on the screen: page, server, kernel and back. It is to look immediate (100 ms, printed); what fails is three times that, as machines differ by two. The least of a few medians, and more time where other work takes the cores"
     page, _ = course
-    limit = 100 * crowded()
+    limit = 300 * crowded()
     page.locator(box).first.scroll_into_view_if_needed()
     medians = []
     for _ in range(6):
@@ -219,7 +219,7 @@ def test_from_key_to_picture(course, box):
           return times}""", box)
         medians.append(float(np.median(times)))
         if medians[-1] < limit: break
-        limit = max(limit, 100 * crowded())
+        limit = max(limit, 300 * crowded())
     print(f'{box[4:]}: {min(medians):.0f} ms from key to picture (allowed: {limit:.0f})')
     assert min(medians) < limit, f'{box}: medians of {[round(m) for m in medians]} ms, allowed are {limit:.0f}'
 
