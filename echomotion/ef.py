@@ -945,7 +945,7 @@ def weights_stamp(
     if hasattr(model, 'stamp'): return model.stamp   # an exported network tells that of its weights
     if not hasattr(model, 'net'): return ''
     c = model.config
-    moved = [c.inward] if getattr(c, 'inward', 0) else []
+    moved = [v for k in ('inward', 'septal') if (v := getattr(c, k, 0))]
     h = hashlib.sha256(repr((c.size, tuple(c.zooms), *moved, round(float(model.mean), 5), round(float(model.std), 5))).encode())
     for k, t in sorted(model.net.state_dict().items()): h.update(k.encode()
                                                                  + t.detach().cpu().contiguous().numpy().tobytes())

