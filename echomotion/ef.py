@@ -327,6 +327,12 @@ def _mirror_gain(frames, model):
     sure = [_expected_dice(np.asarray(model.predict(frames[..., ::turn].copy()), np.float32)) for turn in (1, -1)]
     return sure[1] - sure[0]
 
+def _put_back(outlines, model):
+    "Where nobody knows on which side the septum lies, outlines are not moved towards it"
+    import torch
+    from echomotion.train import _moved_in
+    return _moved_in(torch.from_numpy(np.asarray(outlines, np.float32)), 0, -getattr(model.config, 'septal', 0)).numpy()
+
 def _mirror_doubt(gain):
     if gain > _SURELY_MIRRORED: return ('read mirrored: the network is surer of it with left and right exchanged',)
     return ('the ventricle may lie on the left: the network is hardly less sure of the mirrored picture',) if gain > 0 else ()
@@ -513,6 +519,7 @@ def _segment(clip, model, batch_size=32, threshold=.5):
     turn = -1 if gain > _SURELY_MIRRORED else 1
     look = getattr(model, 'predict_ends', lambda x: (np.asarray(model.predict(x))[:, None], np.zeros(len(x))))
     seen = [look(fitted(frames[i:i+batch_size])[..., ::turn].copy()) for i in range(0, n, batch_size)]
+    if 0 < gain <= _SURELY_MIRRORED: seen = [(_put_back(o, model), p) for o, p in seen]
     out = np.zeros(frames.shape, bool)
     bends = np.full(n, np.nan, np.float32)
     for i, p, bend in _in_time(seen, getattr(clip, 'fps', None)):

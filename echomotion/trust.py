@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
+from scipy.optimize import lsq_linear
 
 # %% ../nbs/11_trust.ipynb #a004a867
 from .data import OKABE_ITO, picture_bytes, resize_clip, show_progress, whole_file
@@ -27,9 +28,14 @@ from .real import outlined_clips, _data_set, _ef_of
 from .train import dice, load_model
 
 # %% ../nbs/11_trust.ipynb #172f6d2f
-def _ridge(z, y, penalty):
-    "Weights and constant of a linear sum of columns `z` that are standardised"
-    w = np.linalg.solve(z.T@z + penalty*np.eye(z.shape[1]), z.T@(y - y.mean()))
+_WIDENS = dict(views=1, edge=1, sure=-1, agree=-1, far=1, beats=1, tremble=1, sparse=1, doubts=1)   # with more of it, or less
+
+def _ridge(z, y, penalty, signs=None):
+    "Weights and constant of a linear sum of columns `z` that are standardised; `signs`: the one a weight must have, 0 for any"
+    n, free = z.shape[1], np.inf
+    if signs is None or not n: w = np.linalg.solve(z.T@z + penalty*np.eye(n), z.T@(y - y.mean()))
+    else: w = lsq_linear(np.r_[z, penalty**.5*np.eye(n)], np.r_[y - y.mean(), np.zeros(n)],
+                         ([0 if s > 0 else -free for s in signs], [0 if s < 0 else free for s in signs])).x
     return w, float(y.mean() - (z@w).mean())
 
 def _usual(x): # (mean, sd, low, high) of a column; what never varies gets a spread of one
@@ -48,7 +54,7 @@ def learn_places(
                  1) if usual else np.zeros((len(table), 0))
     tables, rest = {}, (table.ef_true - table.ef).to_numpy(float)
     for what in ('centre', 'width'):
-        w, constant = _ridge(z, rest, penalty)
+        w, constant = _ridge(z, rest, penalty, [_WIDENS.get(k, 0) for k in names] if what == 'width' else None)
         tables[what] = dict(constant=constant, **dict(zip(names, w.tolist())))
         rest = np.log(np.abs(rest - constant - z@w) + .5)   # half a point: no clip is perfect
     return dict(tables, usual=usual)

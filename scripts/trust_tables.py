@@ -29,8 +29,7 @@ from echomotion.trust import (FAULTS, SUBGROUPS, beat_shape_ef, calibration_erro
                               learn_places, reliability, repeated_coverage, risk_area, risk_coverage, sampled_curve, soft_labels,
                               spoil_tracings, subgroup, _at_size, _place_and_width)
 from echomotion.unet import UNet
-from echomotion.views import view_verdict
-from echomotion.views import DECOYS, decoy_clip
+from echomotion.views import DECOYS, decoy_clip, error_gain, view_verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/'echomotion'/'weights'
@@ -270,9 +269,11 @@ def spoilt_recordings(p, seed):
     yield 'mirrored', replace(p.clip, frames=p.clip.frames[..., ::-1].copy(), sector=None if sector is None else sector[:, ::-1].copy())
 
 
-def insurance(cache, model, n=60):
-    "Lift of every doubt where half of the recordings are cut short, and where half are mirrored"
-    folder, rows = Path(cache)/weights_stamp(model)/'insurance', []
+INSURED = ('cut', 'less than one beat'), ('mirrored', 'the ventricle may lie on the left'), ('mirrored', 'read mirrored')
+
+def insurance(cache, model, n=200):
+    "What recordings that are cut short, or mirrored, cost where a doubt says so: each beside the same heart's whole recording"
+    folder, hearts, rows = Path(cache)/weights_stamp(model)/'insurance', [], []
     folder.mkdir(parents=True, exist_ok=True)
     for i in show_progress(range(n), comment='cut and mirrored'):
         path = folder/f'{i}.json'
@@ -280,11 +281,13 @@ def insurance(cache, model, n=60):
             p = phantom_clip(SEED + 20_000 + i, difficulty=KINDS[i % 2], n_frames=26, ranges=dict(fps=(20, 30)))
             found = [(kind, clip_ef(clip, model, calibration=False)) for kind, clip in spoilt_recordings(p, i)]
             with whole_file(path) as f: Path(f).write_text(json.dumps([dict(kind=kind, miss=abs(r.ef - p.ef), said='; '.join(r.doubts)) for kind, r in found]))
-        rows += json.loads(path.read_text())
-    t = pd.DataFrame(rows)
-    t = t[t.miss.notna()]
-    lifts = lambda kind: doubt_lift(t.said[t.kind.isin(['whole', kind])], t.miss[t.kind.isin(['whole', kind])]).assign(half=kind)
-    return pd.concat([lifts('cut'), lifts('mirrored')])[['half', 'doubt', 'clips', 'error_with', 'error_without', 'lift', 'low', 'high']]
+        hearts.append({r['kind']: r for r in json.loads(path.read_text())})
+    for kind, doubt in INSURED:
+        pairs = np.array([(h[kind]['miss'], h['whole']['miss']) for h in hearts if doubt in h[kind]['said']])
+        spoilt, whole = pairs[np.isfinite(pairs).all(1)].T
+        more, low, high = error_gain(spoilt, whole)
+        rows.append(dict(recordings=kind, doubt=doubt, hearts=len(whole), miss_whole=whole.mean(), miss_spoilt=spoilt.mean(), more=more, low=low, high=high))
+    return pd.DataFrame(rows)
 
 
 def check(cache, model, n=200, share=.05, rounds=10):
