@@ -32,10 +32,11 @@ _WIDENS = dict(views=1, edge=1, sure=-1, agree=-1, far=1, beats=1, tremble=1, sp
 
 def _ridge(z, y, penalty, signs=None):
     "Weights and constant of a linear sum of columns `z` that are standardised; `signs`: the one a weight must have, 0 for any"
-    n, free = z.shape[1], np.inf
+    n = z.shape[1]
     if signs is None or not n: w = np.linalg.solve(z.T@z + penalty*np.eye(n), z.T@(y - y.mean()))
-    else: w = lsq_linear(np.r_[z, penalty**.5*np.eye(n)], np.r_[y - y.mean(), np.zeros(n)],
-                         ([0 if s > 0 else -free for s in signs], [0 if s < 0 else free for s in signs])).x
+    else:
+        bounds = np.where(np.array(signs) > 0, 0, -np.inf), np.where(np.array(signs) < 0, 0, np.inf)
+        w = lsq_linear(np.r_[z, penalty**.5*np.eye(n)], np.r_[y - y.mean(), np.zeros(n)], bounds).x
     return w, float(y.mean() - (z@w).mean())
 
 def _usual(x): # (mean, sd, low, high) of a column; what never varies gets a spread of one

@@ -350,3 +350,16 @@ def test_measuring_and_judging_are_two_functions():
     assert reasons_to_doubt(result) == result.doubts == ('LV lost in 4 of 80 frames',)
     assert reasons_to_doubt(replace(result, ef=90.))[-1] == 'EF of 90% is hardly possible'
     assert reasons_to_doubt(measure_ef(EMPTY, 40)) == (), 'where there is no EF there is nothing to doubt'
+
+
+def test_where_the_septum_may_be_on_either_side_the_outline_stays_where_it_was():
+    import torch
+    from types import SimpleNamespace
+    from echomotion.ef import _put_back
+    from echomotion.train import _moved_in
+    y, x = np.mgrid[:64, :64]
+    p = 1/(1 + np.exp(np.hypot(x - 32, (y - 32)/1.5)[None, None].astype(np.float32) - 14))
+    moved = _moved_in(torch.from_numpy(p), 0, 2.).numpy()
+    middle = lambda q: (q[0, 0] > .5).nonzero()[1].mean()
+    assert middle(moved) == pytest.approx(middle(p) - 2, abs=.3)
+    assert middle(_put_back(moved, SimpleNamespace(config=SimpleNamespace(septal=2.)))) == pytest.approx(middle(p), abs=.3)

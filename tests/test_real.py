@@ -10,7 +10,7 @@ from echomotion.data import example_clip, mask_to_tracing, write_avi, write_echo
 from echomotion.ef import disk_volume, ejection_fraction
 from echomotion.evaluate import segmentation_table
 from echomotion.phantom import phantom_clip
-from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, outline_errors, outlined_clips, outside_doubts, phantom_dice,
+from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, exchange_table, outline_errors, outlined_clips, outside_doubts, phantom_dice,
                              read_camus, real_figures, real_lines, real_scores, recording_signs, scanner_clips, write_camus)
 from echomotion.train import dice, load_model
 
@@ -136,6 +136,19 @@ def test_perfect_masks_get_perfect_figures_and_wide_ones_say_where(tmp_path, mon
     scores = real_scores(tmp_path, model=object(), progress=False)
     assert real_figures(scores)['ef_bias'] < -3 and real_figures(scores)['area_es_median'] > real_figures(scores)['area_ed_median'] > 1.1
     assert error_table(scores).to_numpy() == pytest.approx(4, abs=1)
+
+
+def test_the_exchange_of_parts_names_the_wrong_one(tmp_path, monkeypatch):
+    import echomotion.real as real
+    for n in (1, 2, 3): patient(tmp_path, n, seed=n)
+    def side_wall_too_far_out(o, model):
+        masks = o.masks.copy(); masks[o.es] |= np.roll(masks[o.es], 6, 1)
+        return masks, None
+    monkeypatch.setattr(real, '_found', side_wall_too_far_out)
+    t = exchange_table(tmp_path, model=object(), progress=False)
+    miss = t.ef_mae
+    assert (t.recordings == 3).all() and miss['nothing'] > 5 and miss['the septum'] > .6*miss['nothing'], miss
+    assert miss['the side wall'] < .4*miss['nothing'] and miss['both walls'] < .2*miss['nothing'], miss
 
 
 def test_errors_have_the_right_side_and_sign():

@@ -51,6 +51,13 @@ def test_width_follows_the_evidence_and_the_centre_the_bias():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
+def test_unsureness_never_makes_an_interval_narrower():
+    t = made_up(300, 1)
+    t['doubts'] = -(t.ef_true - t.ef - 8).abs()   # by chance those with many doubts are the best ones
+    width = learn_places(t)['width']
+    assert width['doubts'] == pytest.approx(0, abs=1e-6) and width['views'] > 0
+
+
 def test_a_centre_that_follows_undoes_what_the_network_exaggerates():
     places = learn_places(made_up(300, 1))
     others = made_up(400, 2); middle = others.ef.mean()
