@@ -1,5 +1,6 @@
 """The notebooks run beside the other tests, so that both cores are busy from the first test to the last."""
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,9 @@ from threading import Event
 
 # One thread each serves two cores better than two threads one; said before anything imports torch, and to all that a test starts
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that a test starts and interrupts
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from exports import ROOT
