@@ -935,7 +935,7 @@ def _bench_frames(folder, config, repeats):
 def bench_training(
     folder:Path,    # where clips and frames are written
     seconds=6.,     # time for each side
-    repeats=32      # how often each of 16 images is listed
+    repeats=64      # how often each of 16 images is listed: to start readers costs a second an epoch
 ) -> dict:          # images a second: 'training from disk' (`frame_dls`), 'training from shards', 'training in memory'
     "The training loop through `frame_dls` and `shard_dls`, beside the same loop over batches that lie in memory"
     import torch
@@ -974,7 +974,7 @@ def bench_phantom(
 
 # %% ../nbs/13_cli.ipynb #archive08
 def bench_archive(
-    clips=24,       # to measure with each number of workers
+    clips=48,       # to measure with each number of workers
     empty=5000      # clips without content, to see what the engine takes
 ) -> dict:          # clips a second, efficiency, ms a clip of the engine, MB by which memory grows; empty without Dask
     "An archive on one worker and on two beside a plain loop, and what the engine takes itself"
