@@ -952,7 +952,8 @@ def weights_stamp(
     if hasattr(model, 'stamp'): return model.stamp   # an exported network tells that of its weights
     if not hasattr(model, 'net'): return ''
     c = model.config
-    moved = [v for k in ('inward', 'septal') if (v := getattr(c, k, 0))]
+    inward, septal = getattr(c, 'inward', 0), getattr(c, 'septal', 0)
+    moved = [inward, septal] if septal else [inward] if inward else []
     h = hashlib.sha256(repr((c.size, tuple(c.zooms), *moved, round(float(model.mean), 5), round(float(model.std), 5))).encode())
     for k, t in sorted(model.net.state_dict().items()): h.update(k.encode()
                                                                  + t.detach().cpu().contiguous().numpy().tobytes())

@@ -21,7 +21,7 @@ from traitlets import Unicode
 from .data import (OKABE_ITO, STILLS, VIDEOS, Clip, cache_dir, find_sector, picture_bytes, read_clip, rgb_of,
                              whole_file, _as_uint8, _box, _imread)
 from .ef import (clean_masks, clip_phase, disk_volume, ejection_fraction, frame_noise, number_text,
-                           smooth_curve, weights_stamp, _SMALLEST_LV, _SURELY_MIRRORED, _distance, _ends,
+                           smooth_curve, weights_stamp, _SMALLEST_LV, _SURELY_MIRRORED, _distance, _ends, _put_back,
                            _expected, _filled, _found, _largest, _picture_signs, _points, _refine, _resize, _shaped, _sized, _smoothed, _square_mm,
                            _start_direction, _valleys)
 from .train import Config, at_phase, load_model, _moved_in, _network_frames
@@ -329,6 +329,7 @@ def _both_ends(self:LiveEF, x, t):
         self.mirror.append(gain*self.turn)
         turn = -1 if np.mean(self.mirror) > _SURELY_MIRRORED else 1
         if turn != self.turn: self.turn = turn; self._break(); ends, told = other
+    if self.mirror and 0 < np.mean(self.mirror) <= _SURELY_MIRRORED: ends = _put_back(ends, self.model)
     return np.ascontiguousarray(ends[0][..., ::self.turn]), float(told[0])
 
 # %% ../nbs/09_live.ipynb #live0046

@@ -574,7 +574,7 @@ def _parts(masks, o, truth):
     out = []
     for t in (o.ed, o.es):
         up = _upright(masks[t], o, turn)
-        rows = np.flatnonzero(up.any(1)); at = up[np.linspace(rows[0], rows[-1], 20).round().astype(int)]
+        rows = np.flatnonzero(up.any(1)); at = up[rows[np.linspace(0, len(rows) - 1, 20).round().astype(int)]]
         out.append((len(rows), at.argmax(1), at.shape[1] - at[:, ::-1].argmax(1)))
     return out
 
@@ -597,7 +597,7 @@ def exchange_table(
             mixed = [[b[i] if i in which else a[i] for i in range(3)] for a, b in zip(mine, theirs)]
             told[part].append((ef(mixed), ef(theirs)))
     rows = {k: np.array(v) for k, v in told.items()}
-    table = {k: dict(recordings=len(v), ef_mae=abs(v[:, 0] - v[:, 1]).mean(), ef_r=np.corrcoef(v.T)[0, 1])
+    table = {k: dict(recordings=len(v), ef_mae=abs(v[:, 0] - v[:, 1]).mean(), ef_r=np.corrcoef(v.T)[0, 1] if len(v) > 2 else np.nan)
              for k, v in rows.items() if len(v)}
     return pd.DataFrame(table).T.rename_axis('theirs in ours')
 
@@ -677,6 +677,7 @@ def pseudo_labels(
 ) -> tuple: # frames uint8 (N, size, size), masks bool (N, size, size), number of frames that were looked at
     "Frames whose own outlines deserve trust: views, shape and beat agree"
     frames, masks, seen = [], [], 0
+    model = replace(model, config=replace(model.config, inward=0., septal=0.))   # what it was taught; it is moved when it is used
     for clip in clips:
         step = max(1, len(clip)//(2*most))
         x = _as_seen(clip, slice(None, None, step), model.config.size)

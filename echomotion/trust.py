@@ -126,7 +126,7 @@ SUBGROUPS = {'all': 'ef_true > -1', 'EF < 40': 'ef_true < 40', 'EF 40 to 55': '4
              'harmonic': 'harmonic > .5', 'fundamental': 'harmonic <= .5', 'wide beam': 'beam_deg > 2.2',
              'hard grey map': 'gamma > 1.7',
              'foreshortened': 'abs(foreshorten) > 4',
-             'fewer than 15 frames a beat': 'sparse > 1/15'} # name -> which rows
+             'fewer than 15 frames a beat': 'sparse > 1/15 + 1e-4'} # name -> which rows
 
 def subgroup(
     table:pd.DataFrame, # a row a clip

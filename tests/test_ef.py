@@ -352,14 +352,24 @@ def test_measuring_and_judging_are_two_functions():
     assert reasons_to_doubt(measure_ef(EMPTY, 40)) == (), 'where there is no EF there is nothing to doubt'
 
 
-def test_where_the_septum_may_be_on_either_side_the_outline_stays_where_it_was():
-    import torch
+@pytest.mark.parametrize('gain, column', [(-.1, 32), (.02, 34), (.1, 31)])
+def test_where_the_septum_may_be_on_either_side_the_outline_stays_where_it_was(monkeypatch, gain, column):
+    "As it is: moved by two pixels; doubtful: put back; surely mirrored: turned, moved in the turned picture"
     from types import SimpleNamespace
-    from echomotion.ef import _put_back
-    from echomotion.train import _moved_in
+    import echomotion.ef as ef
     y, x = np.mgrid[:64, :64]
-    p = 1/(1 + np.exp(np.hypot(x - 32, (y - 32)/1.5)[None, None].astype(np.float32) - 14))
-    moved = _moved_in(torch.from_numpy(p), 0, 2.).numpy()
-    middle = lambda q: (q[0, 0] > .5).nonzero()[1].mean()
-    assert middle(moved) == pytest.approx(middle(p) - 2, abs=.3)
-    assert middle(_put_back(moved, SimpleNamespace(config=SimpleNamespace(septal=2.)))) == pytest.approx(middle(p), abs=.3)
+    p = (1/(1 + np.exp(np.hypot(x - 32, (y - 32)/1.5) - 14))).astype(np.float32)   # what the network draws, moved as it is
+    look = lambda frames, batch_size=32: (np.repeat(p[None, None], len(frames), 0), np.zeros(len(frames), np.float32))
+    model = SimpleNamespace(config=SimpleNamespace(size=64, septal=2.), predict_ends=look)
+    monkeypatch.setattr(ef, '_mirror_gain', lambda frames, model: gain)
+    found = ef.segment_clip(np.full((3, 64, 64), 40, np.uint8), model)
+    assert found[1].nonzero()[1].mean() == pytest.approx(column, abs=.3)
+
+
+def test_where_an_outline_is_moved_to_is_part_of_the_stamp():
+    from dataclasses import replace
+    from echomotion.ef import weights_stamp
+    from echomotion.train import load_model
+    model = load_model(device='cpu')
+    moved = [replace(model, config=replace(model.config, inward=i, septal=s)) for i, s in ((0., 0.), (.8, 0.), (0., .8), (.8, .8), (.8, .7))]
+    assert len({weights_stamp(m) for m in moved}) == 5

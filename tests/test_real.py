@@ -149,6 +149,11 @@ def test_the_exchange_of_parts_names_the_wrong_one(tmp_path, monkeypatch):
     miss = t.ef_mae
     assert (t.recordings == 3).all() and miss['nothing'] > 5 and miss['the septum'] > .6*miss['nothing'], miss
     assert miss['the side wall'] < .4*miss['nothing'] and miss['both walls'] < .2*miss['nothing'], miss
+    assert np.isfinite(t.ef_r).all()
+    one = tmp_path/'one'; patient(one, 1, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert exchange_table(one, model=object(), progress=False).ef_r.isna().all(), 'one recording has no correlation'
 
 
 def test_errors_have_the_right_side_and_sign():
