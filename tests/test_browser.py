@@ -10,7 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
-from browser import chromium, crowded, jupyter_lab, missing
+from browser import chromium, crowded, jupyter_lab, listening, missing, ran
 from exports import ROOT, notebooks, read_notebook
 
 LACKS = missing()
@@ -18,7 +18,6 @@ if LACKS and not os.environ.get('CI'): pytest.skip(f'browser tests: {LACKS}', al
 
 BYTES = """async css => {const r = await fetch(document.querySelector(css).src), b = new Uint8Array(await r.arrayBuffer());
   return b.length + ':' + b.reduce((a, v) => (a * 31 + v) % 1000003, 7)}"""
-KERNEL = 'window.jupyterapp.shell.currentWidget.context.sessionContext'
 
 
 @pytest.fixture(scope='module')
@@ -50,32 +49,6 @@ def lab(tmp_path_factory):
     (folder/'03_ef.ipynb').write_text(json.dumps({**lesson, 'cells': cells_for(lesson['cells'], r'^explorer = |^player = ')}))
     shutil.copytree(ROOT/'nbs'/'images', folder/'images')
     with jupyter_lab(folder, home) as server: yield server
-
-
-def listening(browser, **kw):
-    "A page, and what goes wrong on it: console errors and uncaught exceptions; nothing outside this machine is asked for"
-    page, wrong = browser.new_page(**kw), []
-    page.set_default_timeout(30_000)
-    page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' else None)
-    page.on('pageerror', lambda e: wrong.append(str(e)))
-    page.route(lambda url: not url.startswith(('http://127.0.0.1', 'data:', 'blob:', 'about:')),
-               lambda r: r.fulfill(status=200, content_type='image/svg+xml', body='<svg xmlns="http://www.w3.org/2000/svg"/>'))
-    return page, wrong
-
-
-def ran(browser, lab, name, limit=400):
-    "The notebook in JupyterLab with all its cells run; what went wrong"
-    page, wrong = listening(browser, viewport=dict(width=1280, height=1000))
-    page.goto(lab.page(f'{name}.ipynb'))
-    page.wait_for_function('window.jupyterapp?.shell?.currentWidget?.context?.isReady', timeout=60_000)
-    page.evaluate(f'async () => {{await {KERNEL}.ready}}')
-    page.wait_for_function(f"{KERNEL}.session?.kernel?.status === 'idle'", timeout=60_000)
-    page.evaluate("() => {window.jupyterapp.commands.execute('notebook:run-all-cells').then(ok => {window.ran = ok}, e => {window.ran = String(e)})}")
-    page.wait_for_function('window.ran !== undefined', timeout=limit * 1000)
-    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-    assert page.evaluate('window.ran') is True and not errors, f'{name} in JupyterLab: {errors}'
-    page.wait_for_function("Array.from(document.querySelectorAll('.em-live figure:not([hidden]) img')).every(i => i.complete)")
-    return page, wrong
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from browser import chromium, jupyter_lab, missing
+from browser import chromium, jupyter_lab, missing, ran
 from exports import ROOT
 from hearts import Standin, stream
 
@@ -38,18 +38,7 @@ def test_live_view_moves_and_says_ef(lab):
     live = LiveEF(Standin())
     want = [live.push(*item) for item in stream(6., fps=15)][-1].ef
     with chromium() as browser:
-        page, wrong = browser.new_page(viewport=dict(width=1000, height=900)), []
-        page.set_default_timeout(120_000)
-        page.on('pageerror', lambda e: wrong.append(str(e)))
-        page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' else None)
-        page.goto(lab.page('live.ipynb'))
-        page.wait_for_function('window.jupyterapp?.shell?.currentWidget?.context?.isReady')
-        kernel = 'window.jupyterapp.shell.currentWidget.context.sessionContext'
-        page.evaluate(f'async () => {{await {kernel}.ready}}')
-        page.evaluate("() => {window.jupyterapp.commands.execute('notebook:run-all-cells').then(ok => {window.ran = ok}, e => {window.ran = String(e)})}")
-        page.wait_for_function('window.ran !== undefined', timeout=300_000)
-        errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
-        assert page.evaluate('window.ran') is True and not errors, errors
+        page, wrong = ran(browser, lab, 'live', height=900)
         picture = page.locator('.em-livescan img').first
         page.wait_for_function("document.querySelector('.em-livescan img')?.src.startsWith('blob:')")
         seen, said = set(), []
