@@ -22,9 +22,9 @@ from scipy.ndimage import distance_transform_edt
 from .data import (VIDEOS, Clip, EchoNet, augment_batch, claim_folder, read_clip, read_echonet, read_image,
                              resize_clip, _frame_files, _write_index, _write_png,
                              show_progress, whole_file, _warn_skipped)
-from .ef import (LOOKS, clean_masks, clip_ef, disk_volume, ejection_fraction, find_beats, long_axis, lv_area,
+from .ef import (LOOKS, clean_masks, clip_ef, disk_volume, ef_evidence, ejection_fraction, find_beats, long_axis, lv_area,
                            outside_doubts, recording_signs, segment_clip, smooth_curve, view_probabilities,
-                           _as_seen, _distance, _expected, _looked_at, _overlap, _square_mm, _SMALLEST_LV)
+                           _as_seen, _curve_doubts, _distance, _expected, _looked_at, _overlap, _square_mm, _SMALLEST_LV)
 from .phantom import PhantomBatches, phantom_clip
 from .train import dice, forward_dtype, load_model, save_weights
 
@@ -444,6 +444,13 @@ def _found(o, model):
     one = lambda t: clean_masks(segment_clip(replace(o.clip, frames=o.clip.frames[t:t + 1]), model), 1)[0]
     return np.stack([one(t) for t in o.frames]), None
 
+def _against(o, model, result):
+    "What `clip_ef` says against the EF; of stills what it says of ED and ES as a clip of two, but for what only time could tell"
+    if result is None:
+        result = clip_ef(replace(o.clip, frames=o.clip.frames[o.frames[[o.ed, o.es]]]), model)
+        if np.isfinite(result.ef): return tuple(d for d in result.doubts if d not in _curve_doubts(result))
+    return result.doubts
+
 def _span(masks):
     "Area EF between the 95th and the 5th percentile of the areas, percent"
     low, high = np.percentile(lv_area(masks), (5, 95))
@@ -459,7 +466,7 @@ def _score_outlined(name, o, model, trained=None):
     "A row of `real_scores`"
     masks, result = _found(o, model)
     outside = outside_doubts(recording_signs(o.clip, model), trained) if trained else ()
-    doubts = (*(result.doubts if result else ()), *outside)
+    doubts = *_against(o, model, result), *outside
     d = dice(masks, o.masks)
     ratio = masks.sum((1, 2))/o.masks.sum((1, 2))
     row = dict(name=name, kind='heart', frames=len(d), dice=float(d.mean()), worst=float(d.min()),
@@ -610,22 +617,28 @@ def _cloud(looks):
     return dict(mean=mean.tolist(), sd=sd.tolist(), precision=precision.tolist())
 
 # %% ../nbs/07_real.ipynb #c50b2f39
+def _edge_of(clip, model):
+    "How far the EF of a clip moves with the line between cavity and muscle, points; NaN where there is no EF"
+    r = clip_ef(clip, model, calibration=False)
+    return ef_evidence(clip, r, model)['edge'] if np.isfinite(r.ef) else np.nan
+
 def trained_range(
     model, # an `LVModel`
     n:int=150, # phantoms
     difficulty:tuple=('typical', 'wide'), # difficulties of the simulator that take turns: what was trained on
     seed:int=31, # of the phantoms: not that of the training hearts
-    share:float=.025, # of the phantoms that each limit lets fall outside
+    share:float=.025, # of the phantoms that each limit lets fall outside; four times that, of the first difficulty, have a blurred edge
     progress:bool=True, # show a bar
-) -> dict: # mean, sd and precision of the looks; the limits 'distance', 'sure' and 'agree'; numbers that JSON can hold
+) -> dict: # mean, sd and precision of the looks; the limits 'distance', 'sure', 'agree' and 'edge'; numbers that JSON can hold
     "What is usual for recordings of the kind that a network was trained on"
-    one = lambda i: phantom_clip(seed*1_000_000 + i, model.config.size, 24, difficulty[i % len(difficulty)]).clip
-    table = pd.DataFrame([recording_signs(one(i), model)
+    one = lambda i, kind: phantom_clip(seed*1_000_000 + i, model.config.size, 24, kind).clip
+    table = pd.DataFrame([recording_signs(one(i, difficulty[i % len(difficulty)]), model)
                           for i in show_progress(range(n), n, 'usual recordings', progress)])
+    edges = [_edge_of(one(i, difficulty[0]), model) for i in show_progress(range(n), n, 'usual edges', progress)]
     looks = table[list(LOOKS)].fillna(table.median())
     # each against the others
     far = [_distance(row, _cloud(looks.drop(index=i)))[0] for i, row in enumerate(looks.to_dict('records'))]
-    return dict(_cloud(looks), distance=float(np.quantile(far, 1 - share)),
+    return dict(_cloud(looks), distance=float(np.quantile(far, 1 - share)), edge=float(np.nanquantile(edges, 1 - 4*share)),
                 **{k: float(table[k].quantile(share)) for k in ('sure', 'agree')})
 
 # %% ../nbs/07_real.ipynb #4bb953c2

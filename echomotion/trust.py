@@ -107,14 +107,14 @@ def intervals_of(
 
 # %% ../nbs/11_trust.ipynb #be226a5f
 def trust_table(
-    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'insurance', 'labels', 'check'
+    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'doubts_real', 'insurance', 'labels', 'check'
 ) -> pd.DataFrame: # as it was measured with the weights of the package
     "What was measured once, beside the weights"
     import echomotion
     path = Path(echomotion.__file__).parent/'weights'/f'trust_{name}.csv'
     if not path.exists():
         raise FileNotFoundError(f'{path.name}: not in the package; scripts/trust_tables.py makes it')
-    return pd.read_csv(path, keep_default_na=False, na_values={k: [''] for k in ('ef', 'ef_true')})
+    return pd.read_csv(path, keep_default_na=False, na_values={k: [''] for k in ('ef', 'ef_true', 'lift', 'low', 'high')})
 
 # %% ../nbs/11_trust.ipynb #3f13b89c
 SUBGROUPS = {'all': 'ef_true > -1', 'EF < 40': 'ef_true < 40', 'EF 40 to 55': '40 <= ef_true < 55',

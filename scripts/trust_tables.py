@@ -19,7 +19,7 @@ import torch
 
 from echomotion.data import example_clip, read_clip, show_progress, whole_file
 from echomotion.ef import (EVIDENCE, Calibration, clip_ef, disk_volume, ef_evidence, ejection_fraction, frame_noise, motion_signs, needed_clips, outside_doubts, recording_signs, weights_stamp,
-                           why_not_apical, why_still, _as_seen, _beat_views)
+                           why_not_apical, why_still, _as_seen, _beat_views, _edge_doubt)
 from echomotion.evaluate import interval_coverage
 from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
 from echomotion.real import outlined_clips, _ef_of
@@ -64,6 +64,7 @@ class Records:
         if np.isfinite(result.ef):
             p = _beat_views(clip, result, self.model)
             row['evidence'] = ef_evidence(clip, result, self.model, signs, p)
+            row['doubts'] += _edge_doubt(row['evidence'], self.usual)
             at = [int(result.beats.ed.iloc[0]), int(result.beats.es.iloc[0])]
             if arrays_too:
                 arrays = dict(p=p[:, [0, p.shape[1]//2]].astype(np.float16), x=_as_seen(clip, at, self.model.config.size))
@@ -269,6 +270,14 @@ def spoilt_recordings(p, seed):
     yield 'mirrored', replace(p.clip, frames=p.clip.frames[..., ::-1].copy(), sector=None if sector is None else sector[:, ::-1].copy())
 
 
+def doubts_on_patients(records):
+    "`doubt_lift` on CAMUS; what two frames cannot tell is left out"
+    t = records.rows('camus')
+    t = t[np.isfinite(t.ef.astype(float)) & np.isfinite(t.ef_true)]
+    said = ['; '.join(d for d in one if not d.startswith(('frame rate unknown', 'less than one beat'))) for one in t.doubts_said.str.split('; ')]
+    return doubt_lift(said, (t.ef - t.ef_true).abs())
+
+
 INSURED = ('cut', 'less than one beat'), ('mirrored', 'the ventricle may lie on the left'), ('mirrored', 'read mirrored')
 
 def insurance(cache, model, n=200):
@@ -425,6 +434,7 @@ def main():
     if wanted('coverage'): write('coverage', coverage(records, table, places))
     if wanted('refusals'): write('refusals', refusals(records, hearts, decoys, apical))
     if wanted('doubts'): write('doubts', doubt_lift(table.doubts_said, (table.ef - table.ef_true).abs()))
+    if wanted('doubts'): write('doubts_real', doubts_on_patients(records))
     if wanted('insurance'): write('insurance', insurance(a.cache, model))
     if wanted('blur'): write('blur', blur())
     if wanted('risk'):
