@@ -1,5 +1,6 @@
 """Labelled folders of real recordings, as CAMUS comes in both releases, made of phantoms; and what is wrong with a file ends in one clear line."""
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_perfect_masks_get_perfect_figures_and_wide_ones_say_where(tmp_path, mon
     from scipy.ndimage import distance_transform_edt
     for n in (1, 2, 3): patient(tmp_path, n, seed=n)
     monkeypatch.setattr(real, '_found', lambda o, model: (o.masks, None))
+    monkeypatch.setattr(real, '_against', lambda o, model, result: ())
     f = real_figures(real_scores(tmp_path, model=object(), progress=False))
     assert f['dice_ed_median'] == f['dice_es_5%'] == f['area_ed_median'] == 1 and f['ef_bias'] == f['ef_mae'] == 0 and f['measured'] == 3
     wide = lambda o, model: (np.stack([distance_transform_edt(~m, o.clip.pixel_mm) <= 4 for m in o.masks]), None)
@@ -154,6 +156,15 @@ def test_the_exchange_of_parts_names_the_wrong_one(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert exchange_table(one, model=object(), progress=False).ef_r.isna().all(), 'one recording has no correlation'
+
+
+def test_stills_are_doubted_for_what_they_show_and_not_for_want_of_time(tmp_path):
+    patient(tmp_path, 1)
+    def blurred(model, most): return replace(model, info=model.info | dict(trained=model.info['trained'] | dict(edge=most)))
+    model = load_model()
+    said = [real_scores(tmp_path, blurred(model, most), progress=False).doubts[0] for most in (1e3, 0.)]
+    assert 'edge of the cavity' not in said[0] and 'edge of the cavity is blurred' in said[1], said
+    assert not any(words in text for text in said for words in ('beat', 'frame rate')), said
 
 
 def test_errors_have_the_right_side_and_sign():
