@@ -838,7 +838,7 @@ def _real_rows(real):
 
 # %% ../nbs/13_cli.ipynb #c13a0013
 def weights_figures(
-    folder:str|Path|None=None   # with quick_phantoms.csv and, where there are any, quick_real.csv and trust_doubts_real.csv; None: the package's own
+    folder:str|Path|None=None   # with quick_phantoms.csv and, if there is one, quick_real.csv; None: the package's own
 ) -> str:                       # tables in Markdown, points of EF; what a doubt is worth
     "What the weights of the package are worth, as the tables beside them say"
     import pandas as pd
@@ -846,12 +846,12 @@ def weights_figures(
     folder = Path(folder or Path(echomotion.__file__).parent/'weights')
     tables = [_markdown([*_phantom_rows(pd.read_csv(folder/'quick_phantoms.csv'))])]
     real = folder/'quick_real.csv'
-    if real.exists(): tables.append(_markdown([*_real_rows(pd.read_csv(real))]))
-    doubts = folder/'trust_doubts_real.csv'
-    if doubts.exists():
-        d = pd.read_csv(doubts).iloc[0]   # any doubt
-        tables.append(f'The EF of a CAMUS patient that comes with a doubt ({d.clips:.0f} patients) misses by {d.error_with:.1f} points, '
-                      f'one without by {d.error_without:.1f}.')
+    if real.exists():
+        table = pd.read_csv(real)
+        tables.append(_markdown([*_real_rows(table)]))
+        tables += [f'With a doubt ({r.doubted:.0f} of the {r.n} of {r.set}) the EF misses by {r.mae_doubted:.1f} points, without one by '
+                   f'{r.mae_plain:.1f}. What is said as a doubt was chosen with these patients in view: expect less of a difference on others.'
+                   for r in table.itertuples() if getattr(r, 'doubted', 0) > 0]
     return '\n\n'.join(tables)
 
 # %% ../nbs/13_cli.ipynb #fe34c424

@@ -921,8 +921,9 @@ def _beat_views(clip, result, model, most=3):
     frames = _as_seen(clip, [int(t) for t in (*beats.ed, *beats.es)], model.config.size)
     return view_probabilities(frames[..., ::turn].copy(), model)
 
-def _spread(efs): # 20 points where the outline is not found twice
-    return float(np.nanstd(efs)) if np.isfinite(efs).sum() > 1 else 20.
+_NOT_TWICE = 20. # points, where the outline is not found twice
+
+def _spread(efs): return float(np.nanstd(efs)) if np.isfinite(efs).sum() > 1 else _NOT_TWICE
 
 # %% ../nbs/03_ef.ipynb #trust0000003
 def ef_evidence(
@@ -938,7 +939,7 @@ def ef_evidence(
     wide, narrow = (_efs_of_rows(p[:1], cuts)[0] for cuts in ((.3, .7), (.7, .3)))
     return dict(
         ef=result.ef, views=_spread(_efs_of_rows(p)), edge=float((wide - narrow) / 2)
-                if np.isfinite(wide - narrow) else 20.,
+                if np.isfinite(wide - narrow) else _NOT_TWICE,
         sure=float(_expected(p[0]).mean()), agree=float(_overlap(p[1:] > .5, p[0] > .5).mean()),
         far=_distance(signs, usual)[0] if signs and usual else 0., beats=float(np.ptp(result.beats.ef) / 2),
         tremble=frame_noise(result.area), sparse=float(1 / a_beat) if a_beat > 0 else 0.,
@@ -1100,11 +1101,11 @@ def _outside_words(ef, low, high):
             f'on clips like this the network reads too {"low" if ef < low else "high"}')
 
 def _edge_doubt(evidence, usual):
-    "A wall that is hard to see: how far the EF moves with the line between cavity and muscle"
-    most = (usual or {}).get('edge', np.inf)   # weights that were shipped before know of none
-    if evidence['edge'] <= most: return ()
-    return (f'the edge of the cavity is blurred: drawn a little further in or out it moves the EF by {evidence["edge"]:.0f} points, '
-            f'up to {most:.0f} is usual',)
+    "A wall that is hard to see: how far the EF moves when ED is drawn a little wider and ES narrower, or the other way round"
+    edge, most = evidence['edge'], (usual or {}).get('edge', np.inf)   # weights that were shipped before know of none
+    if not edge > most: return ()
+    moves = 'leaves no cavity' if edge == _NOT_TWICE else f'moves the EF by {edge:.0f} points, up to {most:.0f} is usual'
+    return (f'the edge of the cavity is blurred: ED drawn a little wider and ES narrower {moves}',)
 
 # %% ../nbs/03_ef.ipynb #trust0000014
 def interval_text(
@@ -1119,19 +1120,21 @@ def with_interval(
     clip:Clip, # the recording
     model, # the `LVModel` it was measured with
     level:float=.9, # of the interval
-    calibration=None, # a `Calibration` for this model; None: the result stays as it is
+    calibration=None, # a `Calibration` for this model; None: no interval
     signs:dict=None, # of `recording_signs`; None: nothing is said of the looks
 ) -> EFResult: # with `interval`, `level` and `evidence`
-    "The result with the interval in which its EF lies"
-    if not calibration or not np.isfinite(result.ef): return result
+    "The result with the interval in which its EF lies, and what its evidence says against it"
+    usual = getattr(model, 'info', {}).get('trained') or {}
+    if not np.isfinite(result.ef) or not (calibration or 'edge' in usual): return result
     evidence = ef_evidence(clip, result, model, signs)
+    blurred = _edge_doubt(evidence, usual)
+    if not calibration: return replace(result, doubts=(*result.doubts, *blurred))
     other, unsure = _what_view(clip)
     why = why_not_apical({**(signs or {}), **evidence}, calibration.apical) or other
     if why: return replace(_refused(result, why), evidence=evidence)
     low, high = ends = ef_interval(evidence, calibration, level)
     unsure = *unsure, *(() if low <= result.ef <= high else (_outside_words(result.ef, low, high),))
-    unsure = *unsure, *_edge_doubt(evidence, getattr(model, 'info', {}).get('trained'))
-    return replace(result, interval=ends, level=level, evidence=evidence, doubts=(*result.doubts, *unsure))
+    return replace(result, interval=ends, level=level, evidence=evidence, doubts=(*result.doubts, *unsure, *blurred))
 
 # %% ../nbs/03_ef.ipynb #truetimes001
 def _on_true_times(masks, clip):

@@ -444,12 +444,11 @@ def _found(o, model):
     one = lambda t: clean_masks(segment_clip(replace(o.clip, frames=o.clip.frames[t:t + 1]), model), 1)[0]
     return np.stack([one(t) for t in o.frames]), None
 
-def _against(o, model, result):
-    "What `clip_ef` says against the EF; of stills what it says of ED and ES as a clip of two, but for what only time could tell"
-    if result is None:
-        result = clip_ef(replace(o.clip, frames=o.clip.frames[o.frames[[o.ed, o.es]]]), model)
-        if np.isfinite(result.ef): return tuple(d for d in result.doubts if d not in _curve_doubts(result))
-    return result.doubts
+def _said_of(o, model):
+    "What `clip_ef` says of stills: of ED and ES as a clip of two, but for what only time could tell"
+    result = clip_ef(replace(o.clip, frames=o.clip.frames[o.frames[[o.ed, o.es]]]), model)
+    of_time = _curve_doubts(result) if np.isfinite(result.ef) else ()
+    return replace(result, doubts=tuple(d for d in result.doubts if d not in of_time))
 
 def _span(masks):
     "Area EF between the 95th and the 5th percentile of the areas, percent"
@@ -462,18 +461,17 @@ def _ef_of(masks, o):
     return float(ejection_fraction(*(disk_volume(masks[t], o.clip.pixel_mm) for t in (o.ed, o.es))))
 
 # %% ../nbs/07_real.ipynb #de045523
-def _score_outlined(name, o, model, trained=None):
+def _score_outlined(name, o, model):
     "A row of `real_scores`"
     masks, result = _found(o, model)
-    outside = outside_doubts(recording_signs(o.clip, model), trained) if trained else ()
-    doubts = *_against(o, model, result), *outside
+    result = result or _said_of(o, model)
     d = dice(masks, o.masks)
     ratio = masks.sum((1, 2))/o.masks.sum((1, 2))
     row = dict(name=name, kind='heart', frames=len(d), dice=float(d.mean()), worst=float(d.min()),
                dice_ed=float(d[o.ed]), dice_es=float(d[o.es]), area_ed=float(ratio[o.ed]), area_es=float(ratio[o.es]),
                ef_true=_ef_of(o.masks, o), ef=_ef_of(masks, o), ef_label=o.ef,
                area_ef_true=_span(o.masks), area_ef=_span(masks),
-               clip_ef=result.ef if result else np.nan, doubts='; '.join(dict.fromkeys(doubts)), error='')
+               clip_ef=result.ef, doubts='; '.join(result.doubts), error='')
     errors = {p: outline_errors(masks[t], o.masks[t], o.clip.pixel_mm) for p, t in (('ED', o.ed), ('ES', o.es))}
     return {**row, **{f'{p} {place}': float(v) for p, e in errors.items() for place, v in zip(PLACES, e)}}
 
@@ -496,10 +494,10 @@ def real_scores(
 ) -> pd.DataFrame: # a row a recording: Dice, area ratio, EF, errors by phase and place (mm or pixels); `error`: why not
     "Measure a network against somebody's outlines"
     model, rows = model or load_model(), []
-    trained = trained or getattr(model, 'info', {}).get('trained')
+    if trained: model = replace(model, info=model.info | dict(trained=trained))
     jobs = list(outlined_clips(folder, view, most=most).items())
     for name, read in show_progress(jobs, comment=Path(folder).name, progress=progress):
-        try: rows.append(_score_outlined(name, read(), model, trained))
+        try: rows.append(_score_outlined(name, read(), model))
         except (ValueError, OSError) as e: rows.append(dict(name=name, kind='heart', error=' '.join(str(e).split())))
     for p in sorted(Path(decoys).iterdir()) if decoys else ():
         if not p.name.startswith('.'): rows.append(_score_decoy(p, model))
@@ -526,7 +524,8 @@ def real_figures(
     if len(pairs):   # a doubt is worth as much as the error that it announces
         wrong, doubted = e.abs() > 10, pairs.doubts != ''
         figures.update(ef_wrong=int(wrong.sum()), doubted_wrong=int((doubted & wrong).sum()),
-                       doubted_right=int((doubted & ~wrong).sum()))
+                       doubted_right=int((doubted & ~wrong).sum()), doubted=int(doubted.sum()),
+                       ef_mae_doubted=e[doubted].abs().mean(), ef_mae_undoubted=e[~doubted].abs().mean())
     decoys = scores[scores.kind == 'decoy']
     figures.update(decoys=len(decoys), decoys_with_ef=int(decoys.clip_ef.notna().sum()) if len(decoys) else 0)
     return {k: float(v) if isinstance(v, (float, np.floating)) else v for k, v in figures.items()}
@@ -549,7 +548,8 @@ def real_lines(
                  f"area EF off by {f['area_ef_mae']:.1f} points")
     if f['ef_pairs']:
         lines.append(f"EF off by more than 10 points in {f['ef_wrong']}, doubted in {f['doubted_wrong']} of them "
-                     f"and in {f['doubted_right']} of the {f['ef_pairs'] - f['ef_wrong']} others")
+                     f"and in {f['doubted_right']} of the {f['ef_pairs'] - f['ef_wrong']} others: "
+                     f"with a doubt MAE {f['ef_mae_doubted']:.1f}, without one {f['ef_mae_undoubted']:.1f}")
     if f['decoys']: lines.append(f"no heart in it, and an EF all the same: {f['decoys_with_ef']} of {f['decoys']}")
     return [l.replace('nan', '-') for l in lines]
 
@@ -619,6 +619,7 @@ def _cloud(looks):
 # %% ../nbs/07_real.ipynb #c50b2f39
 def _edge_of(clip, model):
     "How far the EF of a clip moves with the line between cavity and muscle, points; NaN where there is no EF"
+    model = replace(model, info={})   # no signs, no limits: they are being made
     r = clip_ef(clip, model, calibration=False)
     return ef_evidence(clip, r, model)['edge'] if np.isfinite(r.ef) else np.nan
 

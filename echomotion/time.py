@@ -810,7 +810,9 @@ def plot_gains(
             x = np.array([names.index(c) for c in rows.condition]) + .18*(j - 1)
             ends = [rows.gain - rows.low, rows.high - rows.gain]
             ax.errorbar(x, rows.gain, ends, fmt='o', ms=4, c=OKABE_ITO[inks.get(arch, 'ink')], label=arch)
-        ax.axhline(0, c='grey', lw=.8); ax.set_title(table.figure.iloc[0])
+        better = 'lower' if table.figure.iloc[0] in ('jitter', 'ef_error') else 'higher'
+        ax.axhline(0, c='grey', lw=.8); ax.set_title(f'{table.figure.iloc[0]}: {better} is better')
         ax.set_xticks(range(len(names)), names, rotation=30, ha='right')
-    axs[0].legend(fontsize=8)
+    axs[0].set_ylabel('difference from frame-wise')
+    axs[0].legend(fontsize=8, ncol=3, columnspacing=.5, handletextpad=.1, loc='lower left', bbox_to_anchor=(0, 1.1))   # above the title: bars lie anywhere below
     return axs

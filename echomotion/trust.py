@@ -107,7 +107,7 @@ def intervals_of(
 
 # %% ../nbs/11_trust.ipynb #be226a5f
 def trust_table(
-    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'doubts_real', 'insurance', 'labels', 'check'
+    name:str='evidence', # or 'coverage', 'risk', 'reliability', 'refusals', 'blur', 'doubts', 'doubts_real', 'signs', 'insurance', 'labels', 'check'
 ) -> pd.DataFrame: # as it was measured with the weights of the package
     "What was measured once, beside the weights"
     import echomotion

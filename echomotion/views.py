@@ -55,14 +55,14 @@ def plot_planes(
     L, k, inner, _ = lv.contract(heart.edv*(1 - heart.ef/100*systole), systole)
     row = (lv.s[:, 0] >= 0) & (lv.s[:, 0] <= 1)
     s, r = lv.s[row]*L, np.maximum(inner[row], 0)
-    still = np.clip(3*(1 - lv.m[row]) - .9, 0, 1)   # red where it hardly moves
+    still = np.clip(3*(1 - lv.m[row]) - .9, 0, 1)   # purple where it hardly moves
     close = lambda a: np.concatenate([a, a[:, :1]], 1)
     around = np.append(lv.theta[0], 2*np.pi)
-    red, grey = (np.array(rgb_of(OKABE_ITO[c]))/255 for c in ('red', 'grey'))
+    purple, grey = (np.array(rgb_of(OKABE_ITO[c]))/255 for c in ('purple', 'grey'))
     shade = close(still)[..., None]
     ax.plot_surface(close(r)*np.cos(around), close(r)*np.sin(around), -s + 0*close(r), linewidth=0, alpha=.35,
                     shade=False, rcount=40, ccount=49,
-                    facecolors=np.concatenate([shade*red + (1 - shade)*grey, .2 + .7*shade], 2))
+                    facecolors=np.concatenate([shade*purple + (1 - shade)*grey, .2 + .7*shade], 2))
     for deg, colour in zip(rotations, ('blue', 'orange', 'green')):
         a, b = (round(d/360*lv.n_theta) % lv.n_theta for d in (deg, deg + 180))
         x = np.concatenate([r[::-1, b]*-1, r[:, a]]); z = -np.concatenate([s[::-1, 0], s[:, 0]])
@@ -1095,11 +1095,14 @@ def _looked_at_view(path, name, classify):
 def _left_atrium(clip): return chamber_labels(clip) == 3   # of `LABELS`
 
 def _atrium_of(chosen, atrium):
-    "Largest volume of the left atrium in the chosen recordings"
+    "Largest volume of the left atrium in the chosen recordings, and reasons to doubt it"
     chosen = [r['clip'] for r in chosen if r and r['clip'].pixel_mm]
-    if atrium is False or not chosen: return float('nan')
+    if atrium is False or not chosen: return float('nan'), ()
     masks = [(atrium or _left_atrium)(c) for c in chosen] + [None]
-    return atrial_volume(masks[0], chosen[0].pixel_mm, masks[1], chosen[-1].pixel_mm)
+    each = [atrial_volume(m, c.pixel_mm) for m, c in zip(masks, chosen)]
+    apart = (f'the left atrium has {each[0]:.0f} mL by A4C alone and {each[-1]:.0f} by A2C: one of its outlines is wrong',)
+    return (atrial_volume(masks[0], chosen[0].pixel_mm, masks[1], chosen[-1].pixel_mm),
+            apart if max(each) > 1.5*min(each) else ())
 
 # %% ../nbs/10_views.ipynb #va000554
 def _study_doubts(s):
@@ -1219,8 +1222,8 @@ def measure_study(
     recordings = _next_best_a2c(recordings)
     pair = _best_pair(recordings)
     study = Study(pair, tuple(recordings), tuple(left), _surface(headers), patient=_who(headers) if identify else {})
-    found = _atrium_of([study.best(v) for v in ('A4C', 'A2C')], atrium)
-    return replace(study, atrium_ml=found, doubts=_study_doubts(study))
+    found, unlike = _atrium_of([study.best(v) for v in ('A4C', 'A2C')], atrium)
+    return replace(study, atrium_ml=found, doubts=(*_study_doubts(study), *unlike))
 
 # %% ../nbs/10_views.ipynb #va000563
 def study_of_pair(

@@ -7,7 +7,8 @@ The filters are halved to float16, and what ships is what `echomotion assess` th
 minutes). Two tables are put beside the weights by hand where there are any, and the model card shows them:
 
 - quick_real.csv, the figures on real hearts: set, phase, n, dice_median, dice_mean, dice_p5, area_ratio (found over
-  drawn), ef_bias, ef_mae, ef_r; what was not measured is left empty;
+  drawn), ef_bias, ef_mae, ef_r, and of EFs with a doubt how many there are and their ef_mae, and that of those without
+  (doubted, mae_doubted, mae_plain); what was not measured is left empty;
 - quick_trials.csv, what was tried on the way, a row a trial, with any columns.
 
     python scripts/ship_weights.py --card

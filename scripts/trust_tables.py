@@ -7,6 +7,7 @@ patient), and writes beside the weights quick_calibration.json and the tables tr
 --cache by the fingerprint of the weights, so that a run that was stopped goes on; `--tables` alone makes the tables from it.
 Seeds are fixed. With `--clips 60 --each 4 --labels 0` it takes minutes, as it stands some hours on two cores."""
 import argparse
+import hashlib
 import json
 import time
 import warnings
@@ -16,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import spearmanr
 
 from echomotion.data import example_clip, read_clip, show_progress, whole_file
 from echomotion.ef import (EVIDENCE, Calibration, clip_ef, disk_volume, ef_evidence, ejection_fraction, frame_noise, motion_signs, needed_clips, outside_doubts, recording_signs, weights_stamp,
-                           why_not_apical, why_still, _as_seen, _beat_views, _edge_doubt)
+                           why_not_apical, why_still, _as_seen, _beat_views, _curve_doubts, _edge_doubt, _USUAL_BEND)
 from echomotion.evaluate import interval_coverage
 from echomotion.phantom import PhantomBatches, draw_parameters, phantom_clip, write_phantom_dataset
 from echomotion.real import outlined_clips, _ef_of
@@ -42,7 +44,8 @@ REPEATS = 2000   # random halves: over 200 the mean still moves by a point
 class Records:
     "What was measured, a file a recording"
     def __init__(self, cache, model):
-        self.model, self.folder = model, Path(cache)/weights_stamp(model)
+        limits = hashlib.sha256(repr((model.info.get('trained'), _USUAL_BEND)).encode()).hexdigest()[:6]   # doubts hang on them
+        self.model, self.folder = model, Path(cache)/f'{weights_stamp(model)}-{limits}'
         self.folder.mkdir(parents=True, exist_ok=True)
         info = {k: v for k, v in model.info.items() if k != 'trained'}
         self.usual, self.plain = model.info.get('trained'), replace(model, info=info)   # the signs are made once, below
@@ -59,12 +62,14 @@ class Records:
         if self.usual and np.isfinite(result.ef): result = replace(result, doubts=(*result.doubts, *outside_doubts(signs, self.usual)))
         row = dict(name=str(name), kind=kind, ef_true=float(ef_true), ef=float(result.ef), n_frames=len(clip), doubts=list(result.doubts),
                    tremble=frame_noise(result.area) if np.isfinite(result.area).any() else 0., **{f's_{k}': v for k, v in signs.items()},
+                   bend=float(np.nanmedian(result.bend)) if result.bend is not None else 0.,
                    **motion_signs(clip.frames), seconds=time.perf_counter() - began, view=view_verdict(clip)[0], **more)
         arrays = {}
         if np.isfinite(result.ef):
             p = _beat_views(clip, result, self.model)
             row['evidence'] = ef_evidence(clip, result, self.model, signs, p)
             row['doubts'] += _edge_doubt(row['evidence'], self.usual)
+            row['seen'] = [d for d in row['doubts'] if d not in _curve_doubts(result)]   # what stills can tell
             at = [int(result.beats.ed.iloc[0]), int(result.beats.es.iloc[0])]
             if arrays_too:
                 arrays = dict(p=p[:, [0, p.shape[1]//2]].astype(np.float16), x=_as_seen(clip, at, self.model.config.size))
@@ -270,19 +275,38 @@ def spoilt_recordings(p, seed):
     yield 'mirrored', replace(p.clip, frames=p.clip.frames[..., ::-1].copy(), sector=None if sector is None else sector[:, ::-1].copy())
 
 
-def doubts_on_patients(records):
-    "`doubt_lift` on CAMUS; what two frames cannot tell is left out"
-    t = records.rows('camus')
+def with_ef(records, *kinds):
+    "The hearts that get an EF, and by how much it misses"
+    t = records.rows(*kinds)
     t = t[np.isfinite(t.ef.astype(float)) & np.isfinite(t.ef_true)]
-    said = ['; '.join(d for d in one if not d.startswith(('frame rate unknown', 'less than one beat'))) for one in t.doubts_said.str.split('; ')]
-    return doubt_lift(said, (t.ef - t.ef_true).abs())
+    return t, (t.ef - t.ef_true).abs()
+
+
+def limit_before(t, error):
+    "The lift of an unusual outline as it was said before patients had judged it: from 2.2 SD"
+    return doubt_lift(np.where(t.bend > 2.2, 'an unusual outline, by the limit of before', ''), error).iloc[1:]
+
+
+def doubts_on_patients(records, fewest=5):
+    "`doubt_lift` on CAMUS; what two frames cannot tell is left out, and what was said of a handful of patients"
+    t, error = with_ef(records, 'camus')
+    said = doubt_lift(t.seen.str.join('; '), error)
+    return pd.concat([said[said.clips >= fewest], limit_before(t, error)])
+
+
+def signs_of_error(records):
+    "How the evidence, and how far the shape bends, goes with the error of EF: rank correlations on phantoms and on CAMUS"
+    hearts, patients = with_ef(records, 'typical', 'hard'), with_ef(records, 'camus')
+    signs = [k for k in (*EVIDENCE, 'bend') if k not in ('doubts', 'beats', 'sparse', 'tremble')]   # those need a clip
+    return pd.DataFrame([dict(sign=k, **{word: spearmanr(t[k], e).statistic for word, (t, e) in (('phantoms', hearts), ('patients', patients))})
+                         for k in signs])
 
 
 INSURED = ('cut', 'less than one beat'), ('mirrored', 'the ventricle may lie on the left'), ('mirrored', 'read mirrored')
 
-def insurance(cache, model, n=200):
+def insurance(records, n=200):
     "What recordings that are cut short, or mirrored, cost where a doubt says so: each beside the same heart's whole recording"
-    folder, hearts, rows = Path(cache)/weights_stamp(model)/'insurance', [], []
+    folder, model, hearts, rows = records.folder/'insurance', records.model, [], []
     folder.mkdir(parents=True, exist_ok=True)
     for i in show_progress(range(n), comment='cut and mirrored'):
         path = folder/f'{i}.json'
@@ -433,9 +457,11 @@ def main():
     if wanted('evidence'): write('evidence', table.drop(columns=['doubts_said', 'path']))
     if wanted('coverage'): write('coverage', coverage(records, table, places))
     if wanted('refusals'): write('refusals', refusals(records, hearts, decoys, apical))
-    if wanted('doubts'): write('doubts', doubt_lift(table.doubts_said, (table.ef - table.ef_true).abs()))
-    if wanted('doubts'): write('doubts_real', doubts_on_patients(records))
-    if wanted('insurance'): write('insurance', insurance(a.cache, model))
+    if wanted('doubts'):
+        error = (table.ef - table.ef_true).abs()
+        write('doubts', pd.concat([doubt_lift(table.doubts_said, error), limit_before(*with_ef(records, *KINDS))]))
+        write('doubts_real', doubts_on_patients(records)); write('signs', signs_of_error(records))
+    if wanted('insurance'): write('insurance', insurance(records))
     if wanted('blur'): write('blur', blur())
     if wanted('risk'):
         spared, honest = risk(table, places, model, a.most, a.members)

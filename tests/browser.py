@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def listening(browser, **kw):
     return page, wrong
 
 
-def ran(browser, lab, name, limit=240, again=True, height=1000):
+def ran(browser, lab, name, limit=300, again=True, height=1000):
     """The notebook in JupyterLab with all its cells run; what went wrong.
 
     A kernel that sits idle while cells wait has lost a request on its way (ipykernel's issue 1554: rare, and any cell's): it is asked once more,
@@ -151,7 +152,7 @@ def ran(browser, lab, name, limit=240, again=True, height=1000):
         state, cells = session['kernel']['execution_state'], ' '.join(page.locator('.jp-InputPrompt').all_inner_texts())
         said = f'{name} in JupyterLab: the kernel is {state} after {limit} s, its cells {cells}; {wrong}'
         assert state == 'idle' and again, said
-        print(f'{said}: once more, with a new kernel')
+        warnings.warn(f'{said}: once more, with a new kernel')
         page.close()
         lab.ask(f"/api/sessions/{session['id']}", 'DELETE')
         return ran(browser, lab, name, limit, False, height)

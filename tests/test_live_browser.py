@@ -39,6 +39,7 @@ def test_live_view_moves_and_says_ef(lab):
     want = [live.push(*item) for item in stream(6., fps=15)][-1].ef
     with chromium() as browser:
         page, wrong = ran(browser, lab, 'live', height=900)
+        page.set_default_timeout(120_000)
         picture = page.locator('.em-livescan img').first
         page.wait_for_function("document.querySelector('.em-livescan img')?.src.startsWith('blob:')")
         seen, said = set(), []

@@ -2,17 +2,18 @@
 import warnings
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from echomotion.data import example_clip, mask_to_tracing, write_avi, write_echonet_csv
-from echomotion.ef import disk_volume, ejection_fraction
+from echomotion.ef import clip_ef, disk_volume, ejection_fraction
 from echomotion.evaluate import segmentation_table
 from echomotion.phantom import phantom_clip
 from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, exchange_table, outline_errors, outlined_clips, outside_doubts, phantom_dice,
-                             read_camus, real_figures, real_lines, real_scores, recording_signs, scanner_clips, write_camus)
+                             read_camus, real_figures, real_lines, real_scores, recording_signs, scanner_clips, trained_range, write_camus)
 from echomotion.train import dice, load_model
 
 RELEASES = ['nifti', 'mhd']
@@ -130,7 +131,7 @@ def test_perfect_masks_get_perfect_figures_and_wide_ones_say_where(tmp_path, mon
     from scipy.ndimage import distance_transform_edt
     for n in (1, 2, 3): patient(tmp_path, n, seed=n)
     monkeypatch.setattr(real, '_found', lambda o, model: (o.masks, None))
-    monkeypatch.setattr(real, '_against', lambda o, model, result: ())
+    monkeypatch.setattr(real, '_said_of', lambda o, model: SimpleNamespace(ef=np.nan, doubts=()))
     f = real_figures(real_scores(tmp_path, model=object(), progress=False))
     assert f['dice_ed_median'] == f['dice_es_5%'] == f['area_ed_median'] == 1 and f['ef_bias'] == f['ef_mae'] == 0 and f['measured'] == 3
     wide = lambda o, model: (np.stack([distance_transform_edt(~m, o.clip.pixel_mm) <= 4 for m in o.masks]), None)
@@ -160,11 +161,19 @@ def test_the_exchange_of_parts_names_the_wrong_one(tmp_path, monkeypatch):
 
 def test_stills_are_doubted_for_what_they_show_and_not_for_want_of_time(tmp_path):
     patient(tmp_path, 1)
-    def blurred(model, most): return replace(model, info=model.info | dict(trained=model.info['trained'] | dict(edge=most)))
+    usual = load_model().info['trained']
+    sharp, blurred = (real_scores(tmp_path, trained=usual | dict(edge=most), progress=False).iloc[0] for most in (1e3, 0.))
+    assert 'edge of the cavity' not in sharp.doubts and blurred.doubts.count('edge of the cavity is blurred') == 1, (sharp.doubts, blurred.doubts)
+    assert not any(words in text for text in (sharp.doubts, blurred.doubts) for words in ('beat', 'frame rate'))
+    assert sharp.clip_ef == pytest.approx(sharp.ef, abs=3)
+
+
+def test_a_network_without_a_calibration_is_doubted_as_well():
     model = load_model()
-    said = [real_scores(tmp_path, blurred(model, most), progress=False).doubts[0] for most in (1e3, 0.)]
-    assert 'edge of the cavity' not in said[0] and 'edge of the cavity is blurred' in said[1], said
-    assert not any(words in text for text in said for words in ('beat', 'frame rate')), said
+    bare = replace(model, info=model.info | dict(trained=model.info['trained'] | dict(edge=0.)))
+    told = clip_ef(heart()[0].clip, bare, calibration=False)
+    assert told.interval is None and 'edge of the cavity' in told.doubts[-1]
+    assert 0 < trained_range(model, 6, progress=False)['edge'] < 50
 
 
 def test_errors_have_the_right_side_and_sign():

@@ -11,7 +11,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from echomotion import views
 from echomotion.cli import main
-from echomotion.data import write_avi
+from echomotion.data import Clip, write_avi
 from echomotion.ef import disk_volume, measure_ef
 from echomotion.phantom import Heart, Scanner, Ventricle, View, render
 from echomotion.train import load_model
@@ -323,3 +323,14 @@ def test_a_two_chamber_view_that_is_nearly_called_so(planes, tmp_path, model, p,
         return SimpleNamespace(view=dict(IM1='A4C', IM2='A3C')[clip.name], p=dict(IM1=dict(A4C=.9), IM2=p)[clip.name], mirrored=False, kind='')
     s = views.measure_study(tmp_path, model, classify, atrium=False, progress=False)
     assert (s.pair is not None) == found and ('A2C: its view is not sure (40%)' in s.doubts) == found, s.summary()
+
+
+def test_atria_that_disagree_are_doubted():
+    def clip(name): return dict(clip=Clip(np.zeros((1, 80, 80), np.uint8), 30., name, pixel_mm=(1., 1.)))
+    def balls(**radii): return lambda c: (np.hypot(*(np.mgrid[:80, :80] - 40)) < radii[c.name])[None]
+    both = [clip('a4c'), clip('a2c')]
+    ml, doubts = views._atrium_of(both, balls(a4c=20, a2c=20))
+    assert ml == pytest.approx(4/3*np.pi*2**3, rel=.05) and doubts == ()
+    ml, doubts = views._atrium_of(both, balls(a4c=20, a2c=26))
+    assert len(doubts) == 1 and '34 mL by A4C alone' in doubts[0]
+    assert views._atrium_of([both[0], None], balls(a4c=20))[1] == () and views._atrium_of(both, False)[1] == ()
