@@ -1861,7 +1861,7 @@ def _smooth_fields(n, cells, side, rng):
 
 # %% ../nbs/00_data.ipynb #restyl0b
 def _veiled(x, draw, sometimes, rng):
-    "Pictures (B, 1, S, S) with an uneven gain, a fog that has a grain of its own, and half of them with a shadow"
+    "Pictures (B, 1, S, S) with an uneven gain, a fog that has a grain of its own, and a quarter of them with a shadow"
     import torch, torch.nn.functional as F
     n, side = len(x), x.shape[-1]
     lit = (F.avg_pool2d(x, 5, 1, 2) > .004).to(x.dtype)   # the sector

@@ -1115,6 +1115,7 @@ def interval_text(
     "An interval of EF in words"
     return f'{level * 100:.0f}% interval: EF {interval[0]:.0f} to {interval[1]:.0f}%' if interval else ''
 
+# %% ../nbs/03_ef.ipynb #trust000014b
 def with_interval(
     result:EFResult, # a measurement
     clip:Clip, # the recording

@@ -716,7 +716,7 @@ class Phantom:
     def ef(self): return 100*(self.edv - self.esv)/self.edv
     @property
     def biplane_ef(self):
-        "EF that perfect outlines in the four- and the two-chamber plane would give, percent"
+        "EF that perfect outlines in two planes at right angles would give, percent"
         lv = Ventricle(self.heart)
         edv, esv = lv.biplane(self.edv, 0), lv.biplane(self.esv, 1)
         return 100*(edv - esv)/edv

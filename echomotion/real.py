@@ -23,7 +23,7 @@ from .data import (VIDEOS, Clip, EchoNet, augment_batch, claim_folder, read_clip
                              resize_clip, _frame_files, _write_index, _write_png,
                              show_progress, whole_file, _warn_skipped)
 from .ef import (LOOKS, clean_masks, clip_ef, disk_volume, ef_evidence, ejection_fraction, find_beats, long_axis, lv_area,
-                           outside_doubts, recording_signs, segment_clip, smooth_curve, view_probabilities,
+                           recording_signs, segment_clip, smooth_curve, view_probabilities,
                            _as_seen, _curve_doubts, _distance, _expected, _looked_at, _overlap, _square_mm, _SMALLEST_LV)
 from .phantom import PhantomBatches, phantom_clip
 from .train import dice, forward_dtype, load_model, save_weights

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from echomotion.data import example_clip, mask_to_tracing, write_avi, write_echonet_csv
-from echomotion.ef import clip_ef, disk_volume, ejection_fraction
+from echomotion.ef import clip_ef, disk_volume, ejection_fraction, outside_doubts
 from echomotion.evaluate import segmentation_table
 from echomotion.phantom import phantom_clip
-from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, exchange_table, outline_errors, outlined_clips, outside_doubts, phantom_dice,
+from echomotion.real import (LOOKS, PLACES, adapt_model, cavity_mask, error_table, exchange_table, outline_errors, outlined_clips, phantom_dice,
                              read_camus, real_figures, real_lines, real_scores, recording_signs, scanner_clips, trained_range, write_camus)
 from echomotion.train import dice, load_model
 
