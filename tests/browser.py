@@ -136,8 +136,8 @@ def listening(browser, **kw):
 def ran(browser, lab, name, limit=300, again=True, height=1000):
     """The notebook in JupyterLab with all its cells run; what went wrong.
 
-    A kernel that sits idle while cells wait has lost a request on its way (ipykernel's issue 1554: rare, and any cell's): it is asked once more,
-    as a new one. A kernel that is at work too long fails at once."""
+    A kernel that sits idle while cells wait never got what it was asked (as in ipykernel's issue 1554; rare, and no cell's fault): once more, with
+    a new one, and a warning. A kernel that is at work too long fails at once."""
     page, wrong = listening(browser, viewport=dict(width=1280, height=height))
     page.goto(lab.page(f'{name}.ipynb'))
     page.wait_for_function('window.jupyterapp?.shell?.currentWidget?.context?.isReady', timeout=60_000)
