@@ -23,9 +23,12 @@ from .data import (Clip, EchoNet, claim_folder, mask_to_tracing, parallel_map, p
                              show_progress, tracing_to_mask, whole_file, write_avi, write_echonet_csv)
 
 # %% ../nbs/05_phantom.ipynb #5a10c3e1
-def _row(default, unit, meaning, allowed=None, wide=None, clean=None, typical=None, hard=None, views=None, share=None):
-    "A parameter, as a field of its dataclass; ranges are (low, high), or more numbers to pick one from"
-    drawn = dict(clean=clean or wide, typical=typical or wide, wide=wide, hard=hard or wide, views=views or wide)
+def _row(default, unit, meaning, allowed=None, wide=None, clean=None, typical=None, hard=None, views=None, share=None,
+         training=None):
+    ("A parameter, as a field of its dataclass; ranges are (low, high), or more numbers to pick one from; "
+     "`training`: the range of wide and views, the pictures to learn from")
+    drawn = dict(clean=clean or wide, typical=typical or wide, wide=training or wide, hard=hard or wide,
+                 views=views or training or wide)
     return field(default=default, metadata=dict(unit=unit, meaning=meaning, allowed=allowed, **drawn, share=share))
 
 # %% ../nbs/05_phantom.ipynb #afe2fe6a
@@ -42,7 +45,8 @@ class Heart:
                                 (.08, .38))
     ovality: float       = _row(.06, '', 'cross-section: 0 round, 0.1 oval', (0, .3), (0, .12))
     oval_deg: float      = _row(30., '°', 'direction of the oval, about the long axis', (-360, 360), (0, 180))
-    bend: float          = _row(0., 'mm', 'bend of the long axis towards the lateral wall', (-15, 15), (-5, 6))
+    bend: float          = _row(0., 'mm', 'bend of the long axis towards the lateral wall', (-15, 15), (-5, 6),
+                                training=(-4, 9))
     annulus_deg: float   = _row(0., '°', 'lean of the mitral plane, the lateral side lower', (-30, 30), (-15, 10))
     wall_mm: float       = _row(9., 'mm', 'wall thickness at end-diastole', (3, 25), (6.5, 14))
     septum_ratio: float  = _row(1.05, '', "septal thickness over the lateral wall's", (.5, 2.5), (.75, 1.3))
@@ -55,6 +59,8 @@ class Heart:
     aneurysm: float      = _row(0., '', 'apical aneurysm: 0 none to 1 large', (0, 1.2))
     rv: float            = _row(1., '', 'size of the right ventricle', (.3, 2), (.8, 1.6))
     la: float            = _row(1., '', 'size of the left atrium', (.3, 2), (.85, 1.6))
+    back_mm: float       = _row(80., 'mm', 'from the mitral annulus at end-diastole to the tissue behind the left atrium',
+                                (-20, 120), training=(-6, 34), share=.8)
     ra: float            = _row(1., '', 'size of the right atrium', (.3, 2), (.85, 1.7))
     aorta: float         = _row(0., '', 'size of the aortic root: 0 leaves it out', (0, 1.6), (.7, 1.3), share=.3)
     rr_var: float        = _row(.03, '', "variation of the beat's length: 0.2 atrial fibrillation", (0, .4),
@@ -71,6 +77,8 @@ class Heart:
                                 share=.3)
     tendon_s: float      = _row(.25, '', 'place of the false tendon: 0 apex to 1 base', (0, 1), (.12, .5))
     trabeculae: float    = _row(1.2, 'mm', 'roughness of the inner wall', (0, 5), (.2, 2.6), typical=(.2, 2.2))
+    valve_mm: float      = _row(3., 'mm', "from the base that readers draw to the leaflets' hinge", (0, 10),
+                                training=(2, 2))
     leaflet_mm: float    = _row(1.4, 'mm', 'thickness of the valve leaflets', (.3, 4), (.8, 2.2))
     hinge: float         = _row(0., '', 'brightness of the mitral annulus, where the leaflets hinge', (0, 4),
                                 (0, 1.6), share=.6)
@@ -80,6 +88,9 @@ class Heart:
                                 (0, 8), (.8, 3), clean=(.5, 1.5), typical=(1, 2.5))
     trabecular_es: float = _row(.7, '', 'how much thicker that layer is at end-systole, at apex and lateral wall',
                                 (0, 4), (.5, 2), clean=(.2, .8), typical=(.2, .8))
+    apex_septum: float   = _row(0., '', 'how much thinner that layer is on the septal side of the apex: 1 as in the septum',
+                                (0, 1), training=(1, 1))
+    apex_layer: float    = _row(.6, '', 'how much thicker that layer is at the apex', (0, 3), training=(1, 1))
     border_mm: float     = _row(1.2, 'mm', 'width of the step from blood to muscle', (.5, 12), (1.2, 6), clean=(1.2, 2))
 
 # %% ../nbs/05_phantom.ipynb #c02e4e61
@@ -111,7 +122,8 @@ class View:
 class Scanner:
     "How the scanner makes a picture of the plane"
     depth: float       = _row(160., 'mm', 'depth: from the probe to the bottom of the picture', (60, 300))
-    sector: float      = _row(90., '°', 'opening of the sector', (20, 150), (65, 110), hard=(60, 120))
+    sector: float      = _row(90., '°', 'opening of the sector', (20, 150), (65, 110), hard=(60, 120),
+                               training=(65, 115))
     steer: float       = _row(0., '°', 'direction of the sector', (-60, 60), (-3, 3))
     top: float         = _row(.03, '', "where the probe lies, share of the picture's height", (-.3, .4), (-.03, .18))
     zoom: float        = _row(1., '', 'zoom: above 1 the sector runs out of the picture', (.5, 3), (.78, 1.15))
@@ -151,9 +163,10 @@ class Scanner:
                               clean=(0, .1), hard=(.2, 1))
     shadows: int       = _row(1, '', 'number of shadows', (0, 20), (0, 3))
     background: float  = _row(-14., 'dB', 'tissue around the heart', (-150, 20), (-34, -4), hard=(-36, -3))
+    back: float        = _row(-8., 'dB', 'tissue behind the left atrium', (-150, 20), training=(-14, 5))
     pericardium: float = _row(8., 'dB', 'the bright layer around the heart', (-150, 40), (0, 16))
     atria: float       = _row(.8, '', 'brightness of the atrial walls', (0, 3), (.05, 1))
-    leaflet: float     = _row(.9, '', 'brightness of the valve leaflets', (0, 5), (.05, 1.1))
+    leaflet: float     = _row(.9, '', 'brightness of the valve leaflets', (0, 5), (.05, 1.1), training=(.2, 1.4))
     texture: float     = _row(4., 'dB', 'patchiness of the muscle', (0, 20), (2, 7))
     septum: float      = _row(0., 'dB', 'brightness of the septum against the lateral wall', (-20, 20), (0, 10))
     stripe: float      = _row(0., '', 'bright line in the middle of the septum', (0, 3), (.2, 1.6), share=.4)
@@ -484,6 +497,8 @@ def _chambers(sim, x, y, z, d_outer, L, k, systole):
     reach = sim.lv.radius + h.wall_mm
     depth = 19*h.la*(1 + .22*systole)
     la = np.maximum(_ellipsoid(x, y, z, (2, 0, L + .8*depth), (20*h.la*(1 + .08*systole), 20*h.la, depth)), 1 - zb)
+    back = z - f(sim.lv.length + h.back_mm + 12*systole)   # gives way while the atrium fills
+    la = np.maximum(la, back)
     width = 15*h.rv*(1 - .18*systole)
     rv = _ellipsoid(x, y, z, (-(reach + .5*width), 6, (1.1 - .5*h.rv_length)*L),
                     (1.35*width, 34*h.rv, .5*h.rv_length*L))
@@ -496,7 +511,7 @@ def _chambers(sim, x, y, z, d_outer, L, k, systole):
         along = (z - f(L))*f(.87) + (x + f(.45*sim.lv.radius))*f(-.35) + (y - 14)*f(.35)
         away = (z - f(L) - f(.87)*along)**2 + (x + f(.45*sim.lv.radius) + f(.35)*along)**2 + (y - 14 - f(.35)*along)**2
         aorta = np.maximum(np.sqrt(away) - f(11*h.aorta), np.abs(along - 12) - 24)
-    return la, rv, ra, aorta, width, reach
+    return la, rv, ra, aorta, width, reach, back
 
 # %% ../nbs/05_phantom.ipynb #5c1792b5
 def _band(sim, x, z, L, rv, width, reach):
@@ -509,7 +524,7 @@ def _leaflets(sim, rho, x, z, d_outer, L, k, opening, width, reach):
     "How much of a valve leaflet lies at each sample, 0 to 1"
     h = sim.heart
     annulus = sim.lv.radius*(1 - h.base_taper)*(1 - .5*max(k, 0))
-    plane = L + 3   # readers draw on the ventricle's side of the valve
+    plane = L + h.valve_mm   # readers draw on the ventricle's side of the valve
     mitral = _to_line(rho, z, annulus, plane, annulus*(.06 + .62*opening), plane - (4 + 14*opening))
     thin = _f32(-.5/(.6*h.leaflet_mm)**2)
     leaf = np.exp(thin*mitral*mitral)
@@ -547,17 +562,21 @@ def _tissue(sim, place, radii, L, k, systole, opening, rough, patches, wander, s
     (x, y, z, _), (rho, d_inner, d_outer, _, _) = place, radii
     sc, h, f = sim.scanner, sim.heart, _f32
     zb = z - f(L)
-    la, rv, ra, aorta, width, reach = _chambers(sim, x, y, z, d_outer, L, k, systole)
+    la, rv, ra, aorta, width, reach, back = _chambers(sim, x, y, z, d_outer, L, k, systole)
     wall = np.maximum(d_outer, zb - 5)
     heart = np.minimum(np.minimum(wall, la - 3), np.minimum(rv - 4, ra - 3))
     lateral, apical = np.clip(x*f(1/25) + f(.4), 0, 1), np.exp(-.5*(z*f(1/(.3*L)))**2)
-    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, apical)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1))
-                                + f(.6)*apical)
+    tip = apical*(1 - f(h.apex_septum)*(1 - np.clip(x*f(1/20) + f(.8), 0, 1))) if h.apex_septum else apical
+    layer = f(h.trabecular_mm)*(1 + np.maximum(lateral, tip)*f(.6 + h.trabecular_es*np.clip(systole, 0, 1))
+                                + f(h.apex_layer)*tip)
     fade = _from_db(lateral*f(-sc.fade_lateral) - apical*f(sc.fade_apex))
     outer = _from_db(f(-sc.fade_outer)*(1 - _inside(d_outer - 5, 6)))
     amp = sim.around*_amplitude(sc.background)*_from_db(np.clip(x*f(1/60), -1, 1)*f(.5*sc.side))
     amp = (amp + sim.around*np.exp(-.5*((heart - f(1.2))*f(1/1.3))**2)*f(.5)*_amplitude(sc.pericardium)*outer
            *_from_db(f(-.5*sc.fade_apex)*apical))
+    if h.back_mm < 80:
+        behind = _inside(-back, 4)*_inside(-x - f(sim.lv.radius*(1.8 + .7*sim.lung_side)), 8)
+        amp += behind*(sim.around*_amplitude(sc.back) - amp)
     if sc.lung: amp *= 1 - f(sc.lung)*_inside(f(reach + 6) - x*f(sim.lung_side), 20)*_inside(-heart, 6)
     if sc.liver:
         liver = _ellipsoid(x, y, z, (-(reach + width + 55), 0, 1.15*L), (38, 80, 60))
@@ -826,7 +845,7 @@ def _sample(part, drawn, asked, *key):
         share = f.metadata['share'] if f.name not in asked else None
         if share and _uniform(*key, f.name, 'there') > share: continue
         if f.name in drawn: out[f.name] = _between(drawn[f.name], _uniform(*key, f.name), isinstance(f.default, int))
-        elif share: out[f.name] = True
+        elif share and isinstance(f.default, bool): out[f.name] = True
     return out
 
 def _draw_heart(seed, drawn, asked, shape):
@@ -1007,7 +1026,7 @@ def _clip_job(job):
     return rows
 
 # %% ../nbs/05_phantom.ipynb #7e1c9896
-SIMULATOR = 4  # counts up whenever the same seed gives another clip, so that kept data sets are not mixed
+SIMULATOR = 5  # counts up whenever the same seed gives another clip, so that kept data sets are not mixed
 
 # %% ../nbs/05_phantom.ipynb #dd6f2f02
 def write_phantom_dataset(path:str, # folder to write; may hold part of the same data set
@@ -1239,7 +1258,7 @@ def train_on_phantoms(out:str, # run folder; the frames go into `frames` in it
     ) -> object: # the trained `LVModel`
     "Train the network that the package ships; stopped at any moment, the same call goes on"
     from echomotion.train import preset_config, train_model
-    kinds = ('typical', 'wide', 'views', 'typical', 'wide', 'hard')
+    kinds = ('typical', 'wide', 'views', 'wide', 'wide', 'views', 'hard')
     own = dict(arch='lite0', pretrained=True, restyle=True, dice_loss=.3, bs=32, epochs=epochs, average=epochs//2,
                lr=2.5e-3)
     config = preset_config('quick', **{**own, **changes})
